@@ -1,0 +1,71 @@
+"""MTFA, the Multi-Scale Time-Frequency Attention network for sound event detection, made fast.
+
+Names are resolved when they are first used: importing the package loads neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audio import AudioError
+    from .config import ClassConfig, Config, FeatureConfig, NetworkConfig
+    from .detector import Detector
+    from .events import Event, Result
+    from .nn import MTFA, Hourglass, ResidualBlock, SEDNet
+    from .weights import Weights
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AudioError": ".audio",
+    "ClassConfig": ".config",
+    "Config": ".config",
+    "Detector": ".detector",
+    "Event": ".events",
+    "FeatureConfig": ".config",
+    "Hourglass": ".nn",
+    "MTFA": ".nn",
+    "NetworkConfig": ".config",
+    "ResidualBlock": ".nn",
+    "Result": ".events",
+    "SEDNet": ".nn",
+    "Weights": ".weights",
+}
+
+__all__ = [
+    "MTFA",
+    "AudioError",
+    "ClassConfig",
+    "Config",
+    "Detector",
+    "Event",
+    "FeatureConfig",
+    "Hourglass",
+    "NetworkConfig",
+    "ResidualBlock",
+    "Result",
+    "SEDNet",
+    "Weights",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_HOME[name], __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            f"mtfa_fast.{name} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _HOME.keys())

@@ -1,0 +1,39 @@
+"""Writing files so that an interrupted run leaves the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a new file in ``path``'s folder for writing; rename it to ``path`` when the block succeeds.
+
+    ``mode``: ``"w"`` (UTF-8, newlines as written) or ``"wb"``. If the block raises, the new file is
+    removed and ``path`` is as it was. A device such as ``/dev/stdout`` is written directly.
+    Raises OSError where the folder cannot be written.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"mode: got {mode!r}, allowed: 'w', 'wb'")
+    text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, mode, **text) as file:
+            yield file
+        return
+    target = Path(os.path.realpath(path))  # a link keeps pointing at what it pointed at
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    # Not tempfile: its files are readable by the owner only, and the umask cannot be read without a race.
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, **text) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    os.replace(temporary, target)

@@ -1,0 +1,205 @@
+"""One file per detector: a safetensors file that holds config, features, normalisation and network.
+
+Nothing here imports torch, and nothing is ever unpickled. The tensors are float32 and carry the names
+of ``SEDNet(config).state_dict()`` (without ``num_batches_tracked``) plus ``features.window`` and
+``features.mel``; the header's metadata carries the config as JSON, and free text such as model card facts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .config import HOURGLASS_DEPTH, Config
+from .files import write_beside
+
+FORMAT = "mtfa-fast"
+FORMAT_VERSION = "1"
+SUFFIX = ".safetensors"
+_RESERVED = ("format", "format_version", "config")
+_SHIPPED = Path(__file__).parent / "weights"
+_NON_NEGATIVE = "running_var"
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A detector's config and tensors, complete and checked: construction raises ValueError otherwise.
+
+    ``tensors``: float32 arrays with exactly the names and shapes of :func:`expected_shapes`, finite, with
+    ``std`` > 0 and every ``running_var`` >= 0. ``metadata``: extra facts, text to text.
+    """
+
+    config: Config
+    tensors: dict[str, np.ndarray] = field(repr=False)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        arrays = {name: np.asarray(value) for name, value in self.tensors.items()}
+        _check_shapes({name: (str(a.dtype), a.shape) for name, a in arrays.items()}, self.config, "float32")
+        for name, array in arrays.items():
+            _check_values(name, array)
+        for key, value in self.metadata.items():
+            if not isinstance(key, str) or not isinstance(value, str) or key in _RESERVED:
+                raise ValueError(f"metadata: got {key!r}: {value!r}, allowed: text to text, not {', '.join(_RESERVED)}")
+        # The writer and the C++ core read plain memory, so order is settled here, once.
+        object.__setattr__(self, "tensors", {name: np.ascontiguousarray(a) for name, a in arrays.items()})
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str]) -> Weights:
+        """Read a weight file, the one weight file of a folder, or shipped weights by name ("rare-events").
+
+        A shipped name wins over a path of the same spelling; write ``./rare-events`` for the path.
+        Raises FileNotFoundError, or ValueError naming the file and what is wrong in it. Shapes and
+        types are checked from the header before any tensor is read.
+        """
+        path = find(source)
+        try:
+            return cls._read(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def _read(cls, path: Path) -> Weights:
+        # safe_open maps the file and checks that header, offsets and file length agree.
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            config = _config(metadata)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            _check_shapes({name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}, config, "F32")
+            tensors = {name: file.get_tensor(name) for name in slices}
+        return cls(config, tensors, {k: v for k, v in metadata.items() if k not in _RESERVED})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, complete or not at all (beside, then rename)."""
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise ValueError(f"path: got {str(path)!r}, allowed: a name that ends in {SUFFIX}")
+        header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": json.dumps(self.config.to_dict())}
+        with write_beside(path, "wb") as file:
+            file.write(safetensors.numpy.save(self.tensors, metadata=header | self.metadata))
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the weights that come with the package."""
+    return tuple(sorted(p.stem for p in _SHIPPED.glob(f"*{SUFFIX}")))
+
+
+def find(source: str | os.PathLike[str]) -> Path:
+    """The file that :meth:`Weights.load` reads for ``source``. Raises FileNotFoundError or ValueError."""
+    name = os.fspath(source)
+    if name in shipped():
+        return _SHIPPED / f"{name}{SUFFIX}"
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(path.glob(f"*{SUFFIX}"))
+        if len(files) != 1:
+            found = ", ".join(f.name for f in files) or "none"
+            raise ValueError(f"{path}: got {len(files)} weight files ({found}), allowed: a folder with one {SUFFIX}")
+        return files[0]
+    if not path.is_file():
+        names = ", ".join(shipped()) or "none"
+        raise FileNotFoundError(f"weights: no file, folder or shipped weights called {name!r} (shipped: {names})")
+    return path
+
+
+def expected_shapes(config: Config) -> Shapes:
+    """Name and shape of every tensor of a detector with this config."""
+    net, features = config.network, config.features
+    channels, hidden = net.channels, net.hidden
+    shapes: Shapes = {
+        "features.window": (features.window_length,),
+        "features.mel": (features.mel_bands, features.fft_length // 2 + 1),
+        "mean": (features.mel_bands,),
+        "std": (features.mel_bands,),
+        "stem.conv.weight": (channels, 1, 3, 3),
+        **_norm("stem.norm", channels),
+        **_block("attention.features.0", channels),
+        **_block("attention.features.1", channels),
+    }
+    for block in _mask_blocks(config):
+        shapes |= _block(f"attention.mask.{block}", channels)
+    if net.mask_projection and net.variant != "res":
+        shapes |= _linear("attention.projection", channels, channels, 1, 1)
+    for layer, inputs in enumerate((config.gru_inputs, 2 * hidden)):
+        for direction in ("", "_reverse"):
+            shapes |= {
+                f"gru.weight_ih_l{layer}{direction}": (3 * hidden, inputs),
+                f"gru.weight_hh_l{layer}{direction}": (3 * hidden, hidden),
+                f"gru.bias_ih_l{layer}{direction}": (3 * hidden,),
+                f"gru.bias_hh_l{layer}{direction}": (3 * hidden,),
+            }
+    return shapes | _linear("head.hidden", hidden, 2 * hidden) | _linear("head.output", len(config.classes), hidden)
+
+
+def _mask_blocks(config: Config) -> Iterator[str]:
+    """Residual blocks of the mask branch, by their names below ``attention.mask``."""
+    if config.network.variant == "resatt":
+        yield from ("0", "1")
+    if config.network.variant == "mtfa":
+        for depth in range(HOURGLASS_DEPTH):
+            yield from ("inner." * depth + part for part in ("skip", "low_in", "low_out"))
+        yield ".".join(["inner"] * HOURGLASS_DEPTH)
+
+
+def _norm(name: str, channels: int) -> Shapes:
+    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def _block(name: str, channels: int) -> Shapes:
+    shapes: Shapes = {}
+    for i in (1, 2):
+        shapes[f"{name}.conv{i}.weight"] = (channels, channels, 3, 3)
+        shapes |= _norm(f"{name}.norm{i}", channels)
+    return shapes
+
+
+def _linear(name: str, outputs: int, inputs: int, *kernel: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs, *kernel), f"{name}.bias": (outputs,)}
+
+
+def _config(metadata: Mapping[str, str]) -> Config:
+    given = metadata.get("format"), metadata.get("format_version")
+    if given != (FORMAT, FORMAT_VERSION):
+        raise ValueError(
+            f"format: got {given[0]!r} version {given[1]!r}, allowed: {FORMAT!r} version {FORMAT_VERSION!r}"
+        )
+    try:
+        return Config.from_dict(json.loads(metadata.get("config", "")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config: not JSON: {error}") from None
+
+
+def _check_shapes(given: Mapping[str, tuple[str, tuple[int, ...]]], config: Config, dtype: str) -> None:
+    expected = expected_shapes(config)
+    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    if missing or extra:
+        parts = [f"{what} {_some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        raise ValueError(f"tensors: {'; '.join(parts)}")
+    for name, (kind, shape) in given.items():
+        if kind != dtype or shape != expected[name]:
+            raise ValueError(f"tensor {name}: got {kind} {shape}, allowed: {dtype} {expected[name]}")
+
+
+def _check_values(name: str, array: np.ndarray) -> None:
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise ValueError(f"tensor {name}: got {bad} values that are NaN or infinite, allowed: finite numbers")
+    if name == "std" and array.min() <= 0:
+        raise ValueError(f"tensor std: got a value of {array.min()}, allowed: > 0")
+    if name.endswith(_NON_NEGATIVE) and array.min() < 0:
+        raise ValueError(f"tensor {name}: got a value of {array.min()}, allowed: >= 0")
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
