@@ -1,0 +1,260 @@
+"""Isolated events and backgrounds of one split, read from a folder in the shape of DCASE 2017 Task 2.
+
+Two shapes are accepted: the official ``source_data`` (``events/<class>/``, ``bgs/``, ``cv_setup/``, also
+found below the data set's root) and the same with ``backgrounds/`` in place of ``bgs/``. Where a
+``metadata.csv`` with columns ``file`` and ``group`` or ``source_id`` lies beside them, it tells which files
+come from the same source, so that :meth:`SourceSet.cut` keeps them together.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .mixing import CLASSES
+
+SPLITS = {"train": "devtrain", "test": "devtest"}
+_BELOW_ROOT = ("", "source_data", "data/source_data", "TUT-rare-sound-events-2017-development/data/source_data")
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """One event instance: the part [start, end) seconds of a file."""
+
+    label: str
+    path: Path
+    start: float
+    end: float
+    group: str
+
+    @property
+    def name(self) -> str:
+        """``<class>/<file>``, as recipes name it."""
+        return f"{self.label}/{self.path.name}"
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class BackgroundSource:
+    """One background recording. ``marks``: classes that it naturally holds, from bg_screening.csv."""
+
+    path: Path
+    name: str  # as the source list names it
+    scene: str
+    group: str
+    marks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SourceSet:
+    """Events by class and backgrounds of one split."""
+
+    events: dict[str, tuple[EventSource, ...]]
+    backgrounds: tuple[BackgroundSource, ...]
+    folder: Path
+    split: str
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], split: str, classes: tuple[str, ...] = CLASSES) -> SourceSet:
+        """Read the source lists of ``split`` ("train" or "test"; official names are accepted too).
+
+        ValueError naming the folder, list, class or file that is missing or malformed; no audio is read.
+        """
+        root = find_sources(folder)
+        subset = SPLITS.get(split, split)
+        if subset not in SPLITS.values():
+            raise ValueError(f"split: got {split!r}, allowed: {', '.join((*SPLITS, *SPLITS.values()))}")
+        groups = _groups(root / "metadata.csv")
+        event_list = root / "cv_setup" / f"events_{subset}.yaml"
+        listed = _read_yaml(event_list)
+        if not isinstance(listed, dict):
+            raise ValueError(f"{event_list}: got {type(listed).__name__}, allowed: a mapping of class to events")
+        events = {label: _events(listed, label, root, groups, event_list) for label in classes}
+        backgrounds = _backgrounds(root, root / "cv_setup" / f"bgs_{subset}.yaml", groups)
+        return cls(events, backgrounds, root, subset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.events)
+
+    def cut(self, fraction: float, seed: int) -> tuple[SourceSet, SourceSet]:
+        """(rest, held out): about ``fraction`` of each class's files and of the backgrounds, whole groups only."""
+        if not 0.0 < fraction < 1.0:
+            raise ValueError(f"fraction: got {fraction}, allowed: 0 < fraction < 1")
+        rng = np.random.default_rng(seed)
+        kept, held = {}, {}
+        for label, sources in self.events.items():
+            chosen = _choose_groups([s.group for s in sources], fraction, rng, f"events of {label}")
+            kept[label] = tuple(s for s in sources if s.group not in chosen)
+            held[label] = tuple(s for s in sources if s.group in chosen)
+        chosen = _choose_groups([b.group for b in self.backgrounds], fraction, rng, "backgrounds")
+        rest = tuple(b for b in self.backgrounds if b.group not in chosen)
+        out = tuple(b for b in self.backgrounds if b.group in chosen)
+        return SourceSet(kept, rest, self.folder, self.split), SourceSet(held, out, self.folder, self.split)
+
+
+def find_sources(folder: str | os.PathLike[str]) -> Path:
+    """The folder holding ``events/`` and ``cv_setup/``: ``folder`` itself or the official place below it."""
+    for below in _BELOW_ROOT:
+        root = Path(folder) / below
+        if (root / "events").is_dir() and (root / "cv_setup").is_dir():
+            return root
+    raise ValueError(f"{folder}: no source folder, allowed: a folder holding events/ and cv_setup/, or a data set's root")
+
+
+@dataclass
+class SourceAudio:
+    """Reads sources as mono float32 at one rate; keeps what was read while it fits ``cache_bytes``."""
+
+    sample_rate: int = 44_100
+    cache_bytes: int = 2 << 30
+    _kept: dict[Path, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    def event(self, source: EventSource) -> NDArray[np.float32]:
+        """The event's segment, (n,): file[int(start * rate) : int(end * rate)]."""
+        wave = self._file(source.path)
+        event = wave[int(source.start * self.sample_rate) : int(source.end * self.sample_rate)]
+        if event.size == 0:
+            raise ValueError(
+                f"{source.path}: segment {source.start} to {source.end} s holds no samples of the file's "
+                f"{len(wave) / self.sample_rate:.3f} s"
+            )
+        return event
+
+    def background(self, source: BackgroundSource) -> NDArray[np.float32]:
+        """The whole recording, (n,)."""
+        return self._file(source.path)
+
+    def _file(self, path: Path) -> NDArray[np.float32]:
+        kept = self._kept.get(path)
+        if kept is not None:
+            return kept
+        wave = read_mono(path, self.sample_rate)
+        if wave.nbytes + sum(w.nbytes for w in self._kept.values()) <= self.cache_bytes:
+            self._kept[path] = wave
+        return wave
+
+
+def read_mono(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """Mean of the channels, resampled where needed, float32 (n,). ValueError naming an unreadable or empty file."""
+    import soundfile
+    import soxr
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: cannot be read as audio ({error})") from None
+    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if rate != sample_rate and wave.size:
+        wave = soxr.resample(wave, rate, sample_rate)
+    if wave.size == 0:
+        raise ValueError(f"{path}: holds no samples")
+    return np.ascontiguousarray(wave, dtype=np.float32)
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as a source list ({error})") from None
+
+
+def _events(
+    listed: dict[str, Any], label: str, root: Path, groups: dict[str, str], where: Path
+) -> tuple[EventSource, ...]:
+    entries = listed.get(label)
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{where}: no events of class {label!r}, listed are {', '.join(map(str, listed)) or 'none'}")
+    sources = []
+    for number, entry in enumerate(entries):
+        try:
+            path = root / "events" / label / str(entry["audio_filename"])
+            start, end = (float(x) for x in entry["segment"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{where}: {label}[{number}]: got {entry!r}, allowed: audio_filename and segment") from None
+        if not 0.0 <= start < end:
+            raise ValueError(f"{where}: {label}[{number}]: segment: got [{start}, {end}], allowed: 0 <= start < end")
+        _require_file(path, where)
+        name = path.relative_to(root).as_posix()
+        sources.append(EventSource(label, path, start, end, groups.get(name, name)))
+    return tuple(sources)
+
+
+def _backgrounds(root: Path, where: Path, groups: dict[str, str]) -> tuple[BackgroundSource, ...]:
+    entries = _read_yaml(where)
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{where}: no backgrounds")
+    folder = root / "bgs" if (root / "bgs").is_dir() else root / "backgrounds"
+    marks = _screening(root / "bg_screening.csv")
+    sources = []
+    for number, entry in enumerate(entries):
+        try:
+            listed, scene = str(entry["filepath"]), str(entry["classname"])
+        except (KeyError, TypeError):
+            raise ValueError(f"{where}: entry {number}: got {entry!r}, allowed: filepath and classname") from None
+        bare = listed.removeprefix("audio/")  # the official lists carry it, the folder may not
+        path = folder / listed if (folder / listed).is_file() else folder / bare
+        _require_file(path, where)
+        name = path.relative_to(root).as_posix()
+        sources.append(BackgroundSource(path, listed, scene, groups.get(name, name), marks.get(bare, frozenset())))
+    return tuple(sources)
+
+
+def _require_file(path: Path, where: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{where}: lists {path}, which does not exist")
+
+
+def _screening(path: Path) -> dict[str, frozenset[str]]:
+    """File name -> classes marked in its row of bg_screening.csv."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        row["filename"].removeprefix("audio/"): frozenset(
+            key for key, cell in row.items() if key and key != "filename" and isinstance(cell, str) and cell.strip()
+        )
+        for row in rows
+        if row.get("filename")
+    }
+
+
+def _groups(path: Path) -> dict[str, str]:
+    """File path below the root -> the source that it shares with others."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        row["file"]: row.get("group") or row.get("source_id") or row["file"] for row in rows if row.get("file")
+    }
+
+
+def _choose_groups(groups: list[str], fraction: float, rng: np.random.Generator, what: str) -> set[str]:
+    """Random whole groups holding about ``fraction`` of the files: at least one, never all."""
+    names = sorted(set(groups))
+    if len(names) < 2:
+        raise ValueError(f"{what}: got {len(names)} source, allowed: at least 2 to hold one out")
+    target = max(1.0, fraction * len(groups))
+    chosen: set[str] = set()
+    count = 0
+    for name in (names[i] for i in rng.permutation(len(names))):
+        size = groups.count(name)
+        if len(chosen) < len(names) - 1 and count + size <= 1.25 * target:
+            chosen.add(name)
+            count += size
+        if count >= target:
+            break
+    return chosen or {min(names, key=lambda n: (groups.count(n), n))}
