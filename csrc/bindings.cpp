@@ -1,0 +1,11 @@
+// The module mtfa_fast._core: one register_<part>(m) each, defined in bind_<part>.cpp, nothing else.
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;
+
+void register_runtime(py::module_& m);
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The torch-free C++ core of mtfa-fast.";
+  register_runtime(m);
+}
