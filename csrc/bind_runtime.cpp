@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/isa.h"
+#include "core/thread_pool.h"
 
 namespace py = pybind11;
 
@@ -21,4 +22,6 @@ void register_runtime(py::module_& m) {
       "chosen_isa", [] { return std::string(mtfa::name(mtfa::chosen_isa())); },
       "The instruction set that runs: MTFA_FAST_ISA's, else the best. ValueError for one the machine lacks.");
   m.def("has_avx512_bf16", &mtfa::has_avx512_bf16, "Whether AVX512_BF16 can be used here.");
+  m.def("default_threads", &mtfa::default_threads,
+        "Cores that this process may use: its affinity, and its control group's CPU quota rounded up.");
 }
