@@ -155,5 +155,10 @@ def test_save_refuses_before_writing(weights: Weights, tmp_path: Path) -> None:
 
 def test_loads_without_torch(weights: Weights, tmp_path: Path) -> None:
     weights.save(tmp_path / "a.safetensors")
-    code = f"from mtfa_fast.weights import Weights; Weights.load({str(tmp_path)!r}); import sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    code = f"""
+import sys
+from mtfa_fast.weights import Weights
+Weights.load({str(tmp_path)!r})
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

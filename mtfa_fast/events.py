@@ -1,0 +1,113 @@
+"""What a detector answers: events with times, and the frame probabilities they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from .config import Config
+from .postprocess import runs, threshold_and_filter
+
+Number = TypeVar("Number", float, int)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sound event: times in seconds from the start of the recording, score = its highest frame probability."""
+
+    label: str
+    onset: float
+    offset: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answer for one recording. Iterating gives its events, in order of onset.
+
+    ``probabilities``: float32 (T, K), a frame every ``config.features.frame_seconds``. ``source``: the
+    file's name as given, or ``"array"``. ``duration``: seconds; no event ends later.
+    """
+
+    probabilities: np.ndarray = field(repr=False)
+    config: Config = field(repr=False)
+    source: str
+    duration: float
+
+    def __post_init__(self) -> None:
+        shape = self.probabilities.shape
+        if len(shape) != 2 or shape[1] != len(self.config.classes):
+            raise ValueError(f"probabilities: got shape {shape}, allowed: (frames, {len(self.config.classes)})")
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Events by the config's thresholds and filters (section 3.1 of the paper).
+
+        A run of active frames starts at first x hop and ends at (last + 1) x hop, at most ``duration``.
+        """
+        classes = self.config.classes
+        active = threshold_and_filter(
+            self.probabilities, [c.threshold for c in classes], [c.filter_frames for c in classes]
+        )
+        hop, rate = self.config.features.hop, self.config.features.sample_rate
+        found = []
+        for k, name in enumerate(self.config.class_names):
+            for first, end in runs(active[:, k]).tolist():
+                # A frame that is not a number cannot be the highest; a run has others or scores zero.
+                score = float(np.fmax.reduce(self.probabilities[first:end, k], initial=0.0))
+                onset, offset = (min(frame * hop / rate, self.duration) for frame in (first, end))
+                found.append(Event(name, onset, offset, score))
+        return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def with_(
+        self,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        filter_frames: int | Mapping[str, int] | None = None,
+    ) -> Result:
+        """The same recording decided differently, without running the network again.
+
+        One number for all classes, or a mapping from some class names to numbers; what is not given stays.
+        Raises ValueError naming an unknown class or a value outside 0 <= threshold <= 1, odd filter_frames >= 1.
+        """
+        return dataclasses.replace(self, config=decide(self.config, threshold=threshold, filter_frames=filter_frames))
+
+
+def decide(
+    config: Config,
+    *,
+    threshold: float | Mapping[str, float] | None = None,
+    filter_frames: int | Mapping[str, int] | None = None,
+) -> Config:
+    """``config`` with other thresholds and filter lengths; arguments and errors as of :meth:`Result.with_`."""
+    thresholds = _per_class(config, "threshold", threshold)
+    filters = _per_class(config, "filter_frames", filter_frames)
+    classes = tuple(
+        dataclasses.replace(
+            c, threshold=thresholds.get(c.name, c.threshold), filter_frames=filters.get(c.name, c.filter_frames)
+        )
+        for c in config.classes
+    )
+    return dataclasses.replace(config, classes=classes)
+
+
+def _per_class(config: Config, name: str, value: Number | Mapping[str, Number] | None) -> dict[str, Number]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(config.class_names, value)
+    unknown = sorted(set(value) - set(config.class_names))
+    if unknown:
+        raise ValueError(f"{name}: got class {', '.join(unknown)}, allowed: {', '.join(config.class_names)}")
+    return dict(value)
