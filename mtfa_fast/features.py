@@ -21,7 +21,7 @@ def analysis_window(config: FeatureConfig) -> NDArray[np.float32]:
 
 
 def mel_matrix(config: FeatureConfig) -> NDArray[np.float32]:
-    """Triangular mel filters from 0 Hz to half the rate, each of unit area in Hz, float32 (mel_bands, fft_length // 2 + 1)."""
+    """Triangles from 0 Hz to half the rate, each of unit area in Hz: float32 (mel_bands, fft_length // 2 + 1)."""
     nyquist = config.sample_rate / 2
     bins = np.linspace(0.0, nyquist, config.fft_length // 2 + 1)
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(np.array(nyquist)), config.mel_bands + 2))

@@ -108,7 +108,9 @@ def find_sources(folder: str | os.PathLike[str]) -> Path:
         root = Path(folder) / below
         if (root / "events").is_dir() and (root / "cv_setup").is_dir():
             return root
-    raise ValueError(f"{folder}: no source folder, allowed: a folder holding events/ and cv_setup/, or a data set's root")
+    raise ValueError(
+        f"{folder}: no source folder, allowed: a folder holding events/ and cv_setup/, or a data set's root"
+    )
 
 
 @dataclass
@@ -182,7 +184,9 @@ def _events(
             path = root / "events" / label / str(entry["audio_filename"])
             start, end = (float(x) for x in entry["segment"])
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{where}: {label}[{number}]: got {entry!r}, allowed: audio_filename and segment") from None
+            raise ValueError(
+                f"{where}: {label}[{number}]: got {entry!r}, allowed: audio_filename and segment"
+            ) from None
         if not 0.0 <= start < end:
             raise ValueError(f"{where}: {label}[{number}]: segment: got [{start}, {end}], allowed: 0 <= start < end")
         _require_file(path, where)
@@ -237,9 +241,7 @@ def _groups(path: Path) -> dict[str, str]:
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {
-        row["file"]: row.get("group") or row.get("source_id") or row["file"] for row in rows if row.get("file")
-    }
+    return {row["file"]: row.get("group") or row.get("source_id") or row["file"] for row in rows if row.get("file")}
 
 
 def _choose_groups(groups: list[str], fraction: float, rng: np.random.Generator, what: str) -> set[str]:

@@ -1,0 +1,141 @@
+"""Augmentation of events, backgrounds and spectrograms for a small source set. NumPy; every switch off by default.
+
+The source corpora leave traces that a network would rather learn than the sound itself: baby cries
+end at 8 kHz, many gunshots at 11 kHz, each corpus has its rooms and microphones. So events are
+shifted in pitch and speed, filtered and placed in made-up rooms, and whole chunks are filtered,
+band-limited and covered with noise, events and backgrounds alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Wave = NDArray[np.float32]
+
+SPEED = (0.85, 1.18)  # pitch and speed together, as a tape would
+EVENT_FILTER_DB = 7.0  # deviation of the random curve at its knots
+BACKGROUND_FILTER_DB = 5.0
+CHUNK_FILTER_DB = 4.0
+BAND_LIMIT_HZ = (3_500.0, 18_000.0)
+REVERB_SECONDS = (0.08, 0.9)  # time to fall by 60 dB
+GAIN_DB = (-10.0, 6.0)
+EBR_DB = (-8.0, 8.0)
+EBR_LOUD_DB = (8.0, 16.0)
+DISTRACTOR_DB = (-3.0, 15.0)
+NOISE_DB = (-95.0, -55.0)  # full scale, after the anti-clipping factor
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Switches; all off is the paper's protocol."""
+
+    speed: bool = False  # events played 0.85 to 1.18 times as fast
+    event_filter: bool = False  # random spectral curve, sometimes a band limit, on each event
+    reverb: bool = False  # a made-up room around some events
+    ebr_range: bool = False  # EBR uniform in -8..8 dB, sometimes up to 16, in place of -6, 0, 6
+    several_events: bool = False  # up to two events in a chunk
+    cut_events: bool = False  # events may begin before or end after the chunk
+    background_mix: bool = False  # two backgrounds at once in some chunks
+    background_filter: bool = False  # random spectral curve on some backgrounds
+    gain: bool = False  # the whole chunk -10..+6 dB
+    distractors: bool = False  # a piece of another recording appears suddenly and is no event
+    chunk_filter: bool = False  # random spectral curve, sometimes a band limit, on the whole chunk
+    noise: bool = False  # faint white noise
+    masking: bool = False  # SpecAugment: bands and frames hidden
+    balance_sources: bool = False  # files of a source with many files are drawn less often
+
+    @classmethod
+    def all(cls) -> AugmentConfig:
+        """Every switch on: how the shipped weights were trained."""
+        return cls(**{f.name: True for f in dataclasses.fields(cls)})
+
+
+def spectral_curve(rng: np.random.Generator, hz: NDArray[np.float64], deviation_db: float) -> NDArray[np.float64]:
+    """Random smooth gain in dB at the frequencies ``hz``: normal values at seven knots, an octave and more apart."""
+    knots = np.log2(np.geomspace(60.0, 18_000.0, 7))
+    return np.interp(np.log2(np.maximum(hz, 1.0)), knots, rng.normal(0.0, deviation_db, knots.size))
+
+
+def band_limit(rng: np.random.Generator, hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gain in dB of a random low-pass: 0 below its corner, falling by up to 80 dB within a third of an octave."""
+    corner = np.exp(rng.uniform(*np.log(BAND_LIMIT_HZ)))
+    octaves = np.log2(np.maximum(hz, 1.0) / corner)
+    return -80.0 * np.clip(octaves * rng.uniform(2.0, 6.0), 0.0, 1.0)
+
+
+def filter_wave(wave: Wave, rate: int, rng: np.random.Generator, deviation_db: float, limit: float) -> Wave:
+    """A random spectral curve on a wave (n,), with probability ``limit`` a band limit too; zero phase, same length."""
+    size = fast_length(len(wave) + rate // 50)
+    hz = np.fft.rfftfreq(size, 1.0 / rate)
+    coarse = np.geomspace(1.0, rate / 2.0, 256)  # the curve is smooth: drawn on a few points
+    gain = spectral_curve(rng, coarse, deviation_db)
+    if rng.random() < limit:
+        gain = gain + band_limit(rng, coarse)
+    spectrum = np.fft.rfft(wave, size) * np.interp(hz, coarse, 10.0 ** (gain / 20.0))
+    return np.fft.irfft(spectrum, size)[: len(wave)].astype(np.float32)
+
+
+def change_speed(wave: Wave, rng: np.random.Generator) -> Wave:
+    """Played ``factor`` times as fast, factor log-uniform in SPEED: (n,) -> (about n / factor,)."""
+    import soxr
+
+    factor = np.exp(rng.uniform(*np.log(SPEED)))
+    return soxr.resample(wave, 44_100.0 * factor, 44_100.0, quality="LQ")
+
+
+def add_reverb(wave: Wave, rate: int, rng: np.random.Generator) -> Wave:
+    """In a made-up room: the direct sound plus decaying noise, (n,) -> (n + up to 0.4 s,)."""
+    decay = np.exp(rng.uniform(*np.log(REVERB_SECONDS)))
+    length = int(min(decay, 0.4) * rate)
+    time = np.arange(length) / rate
+    tail = rng.standard_normal(length).astype(np.float32) * np.exp(-6.9 * time / decay)
+    tail *= 10.0 ** (rng.uniform(-15.0, 3.0) / 20.0) / np.sqrt(np.sum(np.square(tail)))
+    delay = int(rng.uniform(0.001, 0.02) * rate)
+    tail[:delay] = 0.0
+    tail[0] = 1.0
+    size = fast_length(len(wave) + length)
+    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)
+    return wet[: len(wave) + length].astype(np.float32)
+
+
+def fade(wave: Wave, rate: int, seconds: float = 0.01) -> Wave:
+    """Linear fades at both ends, so that a cut piece brings no click."""
+    n = min(int(seconds * rate), len(wave) // 2)
+    if n == 0:
+        return wave
+    ramp = np.linspace(0.0, 1.0, n, dtype=np.float32)
+    faded = wave.copy()
+    faded[:n] *= ramp
+    faded[len(wave) - n :] *= ramp[::-1]
+    return faded
+
+
+def draw_ebr(rng: np.random.Generator, choices: tuple[float, ...], wide: bool) -> float:
+    """EBR in dB: one of ``choices``, or with ``wide`` from EBR_DB, one in six from EBR_LOUD_DB."""
+    if not wide:
+        return float(rng.choice(choices))
+    return float(rng.uniform(*(EBR_LOUD_DB if rng.random() < 1 / 6 else EBR_DB)))
+
+
+def hide(rng: np.random.Generator, frames: int, bands: int) -> NDArray[np.bool_]:
+    """SpecAugment: True where (frames, bands) are hidden, up to two stripes of bands and two short ones of frames."""
+    hidden = np.zeros((frames, bands), bool)
+    for _ in range(rng.integers(0, 3)):
+        width = int(rng.integers(1, bands // 8 + 1))
+        start = int(rng.integers(0, bands - width + 1))
+        hidden[:, start : start + width] = True
+    for _ in range(rng.integers(0, 3)):
+        width = int(rng.integers(1, 9))  # 160 ms at most: an onset stays findable
+        start = int(rng.integers(0, max(1, frames - width + 1)))
+        hidden[start : start + width] = True
+    return hidden
+
+
+def fast_length(n: int) -> int:
+    """The smallest 2^a or 3 * 2^a that is >= n: a length that every FFT is fast at."""
+    power = 1 << max(0, n - 1).bit_length()
+    return 3 * power // 4 if 3 * power // 4 >= n else power

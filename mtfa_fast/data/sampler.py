@@ -1,0 +1,218 @@
+"""Training chunks mixed on the fly. A batch depends on (seed, step, rank) and on nothing that came before."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import FeatureConfig
+from ..features import mel_centres
+from . import augment as aug
+from .augment import AugmentConfig
+from .mixing import ANTI_CLIPPING, EBRS, event_gain, rms
+from .sources import EventSource, SourceAudio, SourceSet
+
+MARGIN = 2  # frames on both sides that are cut off again, so that no chunk sees the zero padding of the STFT
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B chunks. ``waves`` float32 (B, n) with n = (frames + 2 * MARGIN - 1) * hop, so that the log-mel of a
+    wave has MARGIN frames before and after those of ``targets`` float32 (B, frames, K). ``log_gain`` float32
+    (B, D): added to the logarithm of the mel power. ``hidden`` bool (B, frames, D): SpecAugment's holes."""
+
+    waves: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    log_gain: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+
+
+class Chunks(Protocol):
+    """Where batches come from."""
+
+    def batch(self, step: int, rank: int = 0) -> Batch: ...
+
+
+def frame_targets(onset: float, offset: float, frames: int, shift: int = 0) -> slice:
+    """Frames of an event, times in hops: floor(onset) to ceil(offset), less ``shift``, clipped to 0..frames."""
+    first, last = int(np.floor(onset)) - shift, int(np.ceil(offset)) - shift
+    return slice(min(max(first, 0), frames), min(max(last, 0), frames))
+
+
+@dataclass
+class ChunkSampler:
+    """Mixtures of a source set: a background with, at ``presence``, an event of a uniformly drawn class.
+
+    Backgrounds marked in the screening for any of the classes are not used: their frames have no target.
+    """
+
+    sources: SourceSet
+    audio: SourceAudio
+    features: FeatureConfig
+    batch_size: int = 16
+    frames: int = 256
+    seed: int = 0
+    presence: float = 0.75
+    ebrs: tuple[float, ...] = EBRS
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        classes = set(self.sources.classes)
+        self._backgrounds = [b for b in self.sources.backgrounds if not b.marks & classes]
+        if not self._backgrounds:
+            raise ValueError(
+                f"{self.sources.folder}: every background of {self.sources.split} is marked as holding an event"
+            )
+        self._samples = (self.frames + 2 * MARGIN - 1) * self.features.hop
+        self._hz = mel_centres(self.features)
+        self._weights = [_weights(events, self.augment.balance_sources) for events in self.sources.events.values()]
+
+    def batch(self, step: int, rank: int = 0) -> Batch:
+        """The chunks of one step on one process."""
+        rng = np.random.default_rng([self.seed, step, rank])
+        chunks = [self._chunk(rng) for _ in range(self.batch_size)]
+        return Batch(*(np.stack(parts) for parts in zip(*chunks, strict=True)))
+
+    def _chunk(self, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """One chunk's part of each field of :class:`Batch`."""
+        on, bands = self.augment, self.features.mel_bands
+        background = self._background(rng)
+        wave = background.copy()
+        targets = np.zeros((self.frames, len(self.sources.classes)), np.float32)
+        present = rng.random() < self.presence
+        count = int(present) + int(present and on.several_events and rng.random() < 0.3)
+        for _ in range(count):
+            self._place(rng, wave, background, targets)
+        level = ANTI_CLIPPING
+        if on.gain:
+            level *= 10.0 ** (rng.uniform(*aug.GAIN_DB) / 20.0)
+        wave *= np.float32(level)
+        if on.noise and rng.random() < 0.5:
+            amplitude = 10.0 ** (rng.uniform(*aug.NOISE_DB) / 20.0)
+            wave += np.float32(amplitude) * rng.standard_normal(wave.size, dtype=np.float32)
+        peak = np.max(np.abs(wave))
+        if peak >= 1.0:
+            wave /= peak
+        decibels = np.zeros(bands)
+        if on.chunk_filter and rng.random() < 0.6:
+            decibels += aug.spectral_curve(rng, self._hz, aug.CHUNK_FILTER_DB)
+        if on.chunk_filter and rng.random() < 0.3:
+            decibels += aug.band_limit(rng, self._hz)
+        masked = on.masking and rng.random() < 0.5
+        hidden = aug.hide(rng, self.frames, bands) if masked else np.zeros((self.frames, bands), bool)
+        return wave, targets, (decibels * (np.log(10.0) / 10.0)).astype(np.float32), hidden
+
+    def _background(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        on, rate = self.augment, self.features.sample_rate
+        wave = self._crop(rng, self._samples)
+        if on.background_mix and rng.random() < 0.3:
+            other = self._crop(rng, self._samples)
+            wave += np.float32(_ratio(wave, other, rng.uniform(-10.0, 3.0))) * other
+        if on.background_filter and rng.random() < 0.4:
+            wave = aug.filter_wave(wave, rate, rng, aug.BACKGROUND_FILTER_DB, limit=0.2)
+        if on.distractors and rng.random() < 0.3:
+            for _ in range(rng.integers(1, 4)):
+                size = int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate)
+                piece = aug.fade(self._crop(rng, size), rate)
+                start = int(rng.integers(0, len(wave) - size + 1))
+                under = wave[start : start + size]
+                under += np.float32(_ratio(under, piece, rng.uniform(*aug.DISTRACTOR_DB))) * piece
+        return wave
+
+    def _crop(self, rng: np.random.Generator, samples: int) -> NDArray[np.float32]:
+        """A random part of a random background; a recording that is too short goes round."""
+        wave = self.audio.background(self._backgrounds[rng.integers(len(self._backgrounds))])
+        if len(wave) < samples:
+            wave = np.tile(wave, -(-samples // len(wave)))
+        start = int(rng.integers(0, len(wave) - samples + 1))
+        return wave[start : start + samples].copy()
+
+    def _event(self, rng: np.random.Generator, label: int) -> tuple[NDArray[np.float32], int]:
+        """The (augmented) wave of an event, and how many of its samples the target covers."""
+        on, rate = self.augment, self.features.sample_rate
+        sources = self.sources.events[self.sources.classes[label]]
+        event = self.audio.event(sources[rng.choice(len(sources), p=self._weights[label])])
+        if on.speed and rng.random() < 0.7:
+            event = aug.change_speed(event, rng)
+        if on.event_filter and rng.random() < 0.6:
+            event = aug.filter_wave(event, rate, rng, aug.EVENT_FILTER_DB, limit=0.3)
+        length = len(event)
+        if on.reverb and rng.random() < 0.35:
+            event = aug.add_reverb(event, rate, rng)  # the tail sounds on, the event ends where it ended
+        return event, length
+
+    def _place(
+        self,
+        rng: np.random.Generator,
+        wave: NDArray[np.float32],
+        background: NDArray[np.float32],
+        targets: NDArray[np.float32],
+    ) -> None:
+        label = int(rng.integers(len(self.sources.classes)))
+        event, length = self._event(rng, label)
+        ebr = aug.draw_ebr(rng, self.ebrs, self.augment.ebr_range)
+        if self.augment.cut_events:
+            onset = int(rng.integers(-int(0.6 * length), len(wave) - min(length, int(0.1 * len(wave))) + 1))
+        else:
+            onset = int(rng.integers(0, max(0, len(wave) - length) + 1))
+        first, last = max(onset, 0), min(onset + length, len(wave))
+        if rms(event[:length]) == 0.0:
+            return
+        gain = event_gain(event[:length], background[first:last], ebr)
+        heard = min(onset + len(event), len(wave))
+        wave[first:heard] += np.float32(gain) * event[first - onset : heard - onset]
+        hop = self.features.hop
+        targets[frame_targets(onset / hop, (onset + length) / hop, self.frames, MARGIN), label] = 1.0
+
+
+def prefetch(chunks: Chunks, steps: Iterable[int], rank: int = 0, depth: int = 3) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) in order, made ahead by one thread. An error in the thread is raised here."""
+    ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[int, Batch] | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for step in steps:
+                if not put((step, chunks.batch(step, rank))):
+                    return
+            put(None)
+        except BaseException as error:  # handed to the consumer
+            put(error)
+
+    thread = threading.Thread(target=work, name="mtfa-fast-chunks", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _ratio(reference: NDArray[np.float32], wave: NDArray[np.float32], decibels: float) -> float:
+    """Factor that brings ``wave`` ``decibels`` above ``reference``; 0 where ``wave`` is silent."""
+    return event_gain(wave, reference, decibels) if rms(wave) > 0.0 else 0.0
+
+
+def _weights(events: tuple[EventSource, ...], balanced: bool) -> NDArray[np.float64]:
+    """Probability of each event: equal, or falling with the square root of its source's number of files."""
+    groups = [e.group for e in events]
+    weights = np.array([groups.count(g) ** -0.5 if balanced else 1.0 for g in groups])
+    return weights / weights.sum()

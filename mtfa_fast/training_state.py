@@ -1,0 +1,116 @@
+"""What a training run keeps on disk: checkpoint, best weights, log. All written beside and renamed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .files import write_beside
+from .nn.convert import to_weights
+from .nn.sednet import SEDNet
+
+
+class Average:
+    """Exponential moving average of a network's parameters and running statistics.
+
+    With ``decay = 0`` the average is the network. Early on the decay is (1 + n) / (10 + n), so that the
+    first random weights are soon forgotten.
+    """
+
+    def __init__(self, net: SEDNet, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, net: SEDNet, step: int) -> None:
+        weight = 1.0 - min(self.decay, (1.0 + step) / (10.0 + step)) if self.decay else 1.0
+        for name, value in net.state_dict().items():
+            kept = self.state[name]
+            if kept.is_floating_point():
+                kept.lerp_(value, weight)
+            else:
+                kept.copy_(value)
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    stopped: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run: train.json, log.jsonl, checkpoint.pt, best.safetensors, last.safetensors."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    def begin(self, settings: dict[str, Any], free: tuple[str, ...]) -> None:
+        """Create the folder, or check that a run found there has the same settings but for those in ``free``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / "train.json"
+        settings = json.loads(json.dumps(settings))  # tuples become lists, as they are on disk
+        if self.checkpoint.exists() and file.exists():
+            before = json.loads(file.read_text("utf-8"))
+            changed = [k for k in settings if k not in free and before.get(k) != settings[k]]
+            if changed:
+                given = "; ".join(f"{k}: got {settings[k]!r}, the run has {before.get(k)!r}" for k in changed)
+                raise ValueError(f"{self.path}: holds a run with other settings ({given}); name another folder")
+        self._write(file, json.dumps(settings, indent=1))
+
+    def save(self, net: SEDNet, average: Average, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        state = {
+            "net": net.state_dict(),
+            "average": average.state,
+            "optimizer": optimizer.state_dict(),
+            "progress": vars(progress),
+        }
+        with write_beside(self.checkpoint, "wb") as file:
+            torch.save(state, file)
+        self._write(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+
+    def restore(
+        self, net: SEDNet, average: Average, optimizer: torch.optim.Optimizer, device: torch.device
+    ) -> Progress:
+        """Load the checkpoint if there is one. ValueError naming a file that cannot be read."""
+        if not self.checkpoint.exists():
+            return Progress()
+        try:
+            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            net.load_state_dict(state["net"])
+            average.state = state["average"]
+            optimizer.load_state_dict(state["optimizer"])
+            return Progress(**state["progress"])
+        except (OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+            raise ValueError(f"{self.checkpoint}: not a checkpoint of this run ({error})") from None
+
+    def export(self, path: Path, net: SEDNet, state: dict[str, Tensor], facts: dict[str, str]) -> None:
+        """Weight file of ``state``, a state of ``net``."""
+        copy = SEDNet(net.config)
+        copy.load_state_dict(state)
+        to_weights(copy, facts).save(path)
+
+    def _write(self, path: Path, text: str) -> None:
+        with write_beside(path) as file:
+            file.write(text)
