@@ -2,7 +2,22 @@
 
 from ._dispatch import available_backends
 from .attention_gate import attention_gate
+from .bigru import bigru
+from .detect_runs import detect_runs
+from .log_mel import log_mel
+from .median_filter import median_filter
+from .residual_block import residual_block
 from .upsample_add import upsample_add
 from .upsample_add_gate import upsample_add_gate
 
-__all__ = ["attention_gate", "available_backends", "upsample_add", "upsample_add_gate"]
+__all__ = [
+    "attention_gate",
+    "available_backends",
+    "bigru",
+    "detect_runs",
+    "log_mel",
+    "median_filter",
+    "residual_block",
+    "upsample_add",
+    "upsample_add_gate",
+]
