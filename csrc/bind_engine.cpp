@@ -1,0 +1,103 @@
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "core/engine.h"
+
+namespace py = pybind11;
+using namespace mtfa;
+
+namespace {
+
+using Array = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+Variant variant_of(const std::string& name) {
+  if (name == "mtfa") return Variant::mtfa;
+  if (name == "resatt") return Variant::resatt;
+  if (name == "res") return Variant::res;
+  throw std::invalid_argument("variant: got " + name + ", allowed: mtfa, resatt, res");
+}
+
+int positive(const char* what, int value) {
+  if (value < 1) throw std::invalid_argument(std::string(what) + ": got " + std::to_string(value) + ", allowed: >= 1");
+  return value;
+}
+
+std::shared_ptr<Engine> make_engine(const std::string& variant, int channels, int hidden, int classes, int pooling,
+                                    bool mask_projection, const std::map<std::string, Array>& arrays,
+                                    std::shared_ptr<const LogMel> log_mel, const std::string& isa, bool bf16) {
+  const int bands = log_mel->mel_bands();
+  const NetworkShape shape{variant_of(variant),          positive("channels", channels), positive("hidden", hidden),
+                           positive("classes", classes), bands,                          positive("pooling", pooling),
+                           mask_projection};
+  if (bands % 8 || bands % pooling) {
+    throw std::invalid_argument("mel_bands: got " + std::to_string(bands) + ", allowed: a multiple of 8 and of pooling");
+  }
+  Tensors tensors;
+  for (const auto& [name, array] : arrays) {
+    tensors.add(name, {array.data(), std::vector<int64_t>(array.shape(), array.shape() + array.ndim())});
+  }
+  const Isa chosen = parse_isa(isa);
+  py::gil_scoped_release release;
+  return std::make_shared<Engine>(shape, tensors, std::move(log_mel), chosen, bf16);
+}
+
+Array probabilities(const Engine& engine, const Array& log_mel, int threads) {
+  const NetworkShape& shape = engine.shape();
+  if (log_mel.ndim() != 3 || log_mel.shape(1) < 1 || log_mel.shape(2) != shape.mel_bands) {
+    throw std::invalid_argument("log_mel: allowed: (batch, frames >= 1, " + std::to_string(shape.mel_bands) + ")");
+  }
+  const auto batch = log_mel.shape(0), frames = log_mel.shape(1);
+  Array out({batch, frames, static_cast<py::ssize_t>(shape.classes)});
+  const float* in = log_mel.data();
+  float* to = out.mutable_data();
+  ThreadPool& pool = shared_pool(threads);
+  py::gil_scoped_release release;
+  engine.probabilities(in, batch, frames, to, pool);
+  return out;
+}
+
+}  // namespace
+
+void register_engine(py::module_& m) {
+  py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "The network on the CPU; any number of threads may use one.")
+      .def(py::init(&make_engine), py::kw_only(), py::arg("variant"), py::arg("channels"), py::arg("hidden"),
+           py::arg("classes"), py::arg("pooling"), py::arg("mask_projection"), py::arg("tensors"), py::arg("log_mel"),
+           py::arg("isa"), py::arg("bf16"))
+      .def("probabilities", &probabilities, py::arg("log_mel"), py::arg("threads"),
+           "Raw log-mel (batch, frames, mel_bands) -> (batch, frames, classes) float32.");
+
+  py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
+      .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),
+           py::arg("engine"))
+      .def(
+          "push_samples",
+          [](Stream& stream, const Array& samples, int threads) {
+            if (samples.ndim() != 1) throw std::invalid_argument("samples: allowed: (n,)");
+            const float* data = samples.data();
+            const int64_t count = samples.size();
+            ThreadPool& pool = shared_pool(threads);
+            py::gil_scoped_release release;
+            stream.push_samples(data, count, pool);
+          },
+          py::arg("samples"), py::arg("threads"))
+      .def(
+          "finish",
+          [](Stream& stream, int classes, int threads) {
+            ThreadPool& pool = shared_pool(threads);
+            {
+              py::gil_scoped_release release;
+              stream.close(pool);
+            }
+            Array out({static_cast<py::ssize_t>(stream.frames()), static_cast<py::ssize_t>(classes)});
+            float* to = out.mutable_data();
+            py::gil_scoped_release release;
+            stream.probabilities(to, pool);
+            return out;
+          },
+          py::arg("classes"), py::arg("threads"), "Frame probabilities (frames, classes) of all that was pushed.");
+}

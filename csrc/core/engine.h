@@ -1,0 +1,77 @@
+// The whole network on the CPU: log-mel rows or samples in, frame probabilities out.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "isa.h"
+#include "log_mel.h"
+#include "recurrent.h"
+#include "trunk.h"
+#include "weights.h"
+
+namespace mtfa {
+
+// The instruction set's table; `isa` must be available.
+const Kernels& kernels_of(Isa isa);
+
+class Stream;
+
+// Immutable after construction: any number of threads may use one engine.
+class Engine {
+ public:
+  // Tensors hold, beside the folded network, mean and std (mel_bands).
+  Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa, bool bf16);
+  ~Engine();
+
+  // log_mel (batch, frames, mel_bands), raw -> out (batch, frames, classes). Clips side by side when there are enough
+  // for every thread, else one after another with all threads; the numbers are the same.
+  void probabilities(const float* log_mel, int64_t batch, int64_t frames, float* out, ThreadPool& pool) const;
+
+  const NetworkShape& shape() const { return shape_; }
+
+ private:
+  friend class Stream;
+  struct State;  // what one run needs: rings and stored frames
+  std::unique_ptr<State> take() const;
+  void give_back(std::unique_ptr<State> state) const;
+  void clip(const float* log_mel, int64_t frames, float* out, ThreadPool& pool) const;
+
+  NetworkShape shape_;
+  std::vector<float> mean_, std_;
+  std::shared_ptr<const LogMel> log_mel_;
+  std::shared_ptr<const TrunkWeights> trunk_;
+  std::shared_ptr<const RecurrentWeights> recurrent_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<State>> idle_;
+};
+
+// One recording, in blocks of any size. Not for several threads at once.
+class Stream {
+ public:
+  explicit Stream(std::shared_ptr<const Engine> engine);
+  ~Stream();
+  void push_samples(const float* samples, int64_t count, ThreadPool& pool);
+  void push_log_mel(const float* rows, int64_t count, ThreadPool& pool);
+  // Ends the recording: frames() is final.
+  void close(ThreadPool& pool);
+  int64_t frames() const { return frames_; }
+  // After close(): (frames, classes).
+  void probabilities(float* out, ThreadPool& pool);
+
+ private:
+  void frames_from_samples(int64_t last, ThreadPool& pool);
+  void band(ThreadPool& pool);
+
+  std::shared_ptr<const Engine> engine_;
+  std::unique_ptr<Engine::State> state_;
+  std::vector<float> samples_;      // those that later frames still need
+  int64_t first_sample_ = 0;        // absolute index of samples_[0]
+  int64_t received_ = 0;            // samples pushed so far
+  int64_t frames_ = 0;              // log-mel rows made so far
+  int pending_ = 0;                 // rows written but not yet pushed into the trunk
+  bool closed_ = false;
+};
+
+}  // namespace mtfa

@@ -1,0 +1,114 @@
+// The one matrix product of the engine: a few rows of A, broadcast value by value, times a panel of B
+// that stands two vectors wide. Every result is one chain of fused multiply-adds over k in order, so it
+// does not depend on how rows are grouped into tiles.
+#pragma once
+
+#include "simd.h"
+
+namespace mtfa {
+namespace MTFA_ISA_NAMESPACE {
+
+constexpr int kPanelVectors = 2;
+constexpr int kPanel = kPanelVectors * kWidth;
+// Rows of a tile: 12 x 2 accumulators of 32 registers, 6 x 2 of 16; the rest holds weights and one broadcast.
+constexpr int kTileRows = kRegisters == 32 ? 12 : 6;
+
+// How one k-step multiplies: one float, or a pair of bf16 whose products are summed in float.
+template <class T>
+struct Step;
+
+template <>
+struct Step<float> {
+  static constexpr int values = 1;
+  using Weights = Vec;
+  MTFA_INLINE static Weights weights(const float* p) { return load(p); }
+  MTFA_INLINE static Vec broadcast(const float* p) { return splat(*p); }
+  MTFA_INLINE static Vec multiply_add(Vec sum, Vec x, Weights w) { return sum + x * w; }
+};
+
+#ifdef __AVX512BF16__
+template <>
+struct Step<Bf16> {
+  static constexpr int values = 2;
+  using Weights = __m512i;
+  MTFA_INLINE static Weights weights(const Bf16* p) { return _mm512_loadu_si512(p); }
+  MTFA_INLINE static __m512i broadcast(const Bf16* p) {
+    int32_t pair;
+    std::memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
+  MTFA_INLINE static Vec multiply_add(Vec sum, __m512i x, Weights w) {
+    return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(x),
+                                                  reinterpret_cast<__m512bh>(w)));
+  }
+};
+#endif
+
+// c (kRows, kPanel) = a (kRows, depth) * panel (+ bias), [relu].
+template <int kRows, class T>
+MTFA_INLINE void gemm_tile(const T* a, ptrdiff_t a_stride, const T* panel, int depth, const float* bias, bool clamp,
+                           float* c, ptrdiff_t c_stride) {
+  using S = Step<T>;
+  Vec sum[kRows][kPanelVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = bias ? load(bias + v * kWidth) : Vec{};
+  }
+  // Four rows share a base pointer, so that twelve rows need three and no address is spilled.
+  const T* base[(kRows + 3) / 4];
+#pragma GCC unroll 4
+  for (int i = 0; i < (kRows + 3) / 4; ++i) base[i] = a + 4 * i * a_stride;
+  for (int k = 0; k < depth; k += S::values) {
+    const T* w = panel + static_cast<ptrdiff_t>(k) * kPanel;
+    typename S::Weights weights[kPanelVectors];
+    for (int v = 0; v < kPanelVectors; ++v) weights[v] = S::weights(w + v * kWidth * S::values);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const auto x = S::broadcast(base[r / 4] + (r % 4) * a_stride + k);
+      for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = S::multiply_add(sum[r][v], x, weights[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kPanelVectors; ++v) {
+      store(c + r * c_stride + v * kWidth, clamp ? relu(sum[r][v]) : sum[r][v]);
+    }
+  }
+}
+
+// c (rows, kPanel) of any number of rows: full tiles, then one tile of what is left.
+template <class T>
+MTFA_INLINE void gemm_panel(const T* a, ptrdiff_t a_stride, const T* panel, int rows, int depth, const float* bias,
+                            bool clamp, float* c, ptrdiff_t c_stride) {
+  int r = 0;
+#define MTFA_TILES(n)                                                                             \
+  for (; r + (n) <= rows; r += (n)) {                                                             \
+    gemm_tile<n, T>(a + r * a_stride, a_stride, panel, depth, bias, clamp, c + r * c_stride, c_stride); \
+  }
+  MTFA_TILES(kTileRows)
+  if constexpr (kTileRows > 8) MTFA_TILES(8)
+  MTFA_TILES(4)
+  MTFA_TILES(2)
+  MTFA_TILES(1)
+#undef MTFA_TILES
+}
+
+// Scratch memory of the calling thread, aligned to a cache line, kept between calls.
+MTFA_INLINE void* scratch(size_t bytes) {
+  struct Buffer {
+    char* data = nullptr;
+    size_t size = 0;
+    ~Buffer() { ::operator delete[](data, std::align_val_t(64)); }
+  };
+  static thread_local Buffer buffer;
+  if (buffer.size < bytes) {
+    ::operator delete[](buffer.data, std::align_val_t(64));
+    buffer.data = nullptr, buffer.size = 0;
+    buffer.data = static_cast<char*>(::operator new[](bytes, std::align_val_t(64)));
+    buffer.size = bytes;
+  }
+  return buffer.data;
+}
+
+}  // namespace MTFA_ISA_NAMESPACE
+}  // namespace mtfa

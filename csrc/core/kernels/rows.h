@@ -1,0 +1,25 @@
+// Declarations of one instruction set's kernels, for its table (table.cpp).
+#pragma once
+
+#include "simd.h"
+
+namespace mtfa {
+namespace MTFA_ISA_NAMESPACE {
+
+template <class T>
+void conv3x3_rows(const ConvRows<T>&);
+template <class T>
+void stem_row(const StemRow<T>&);
+template <class T>
+void pool_rows(const T* a, const T* b, T* out, int width, int channels);
+template <class T>
+void upsample_add_row(const T* skip, const T* low, T* out, int width, int channels);
+template <class T>
+void dense_rows(const Dense<T>&);
+template <class T>
+void gate_row(const GateRow<T>&);
+void gru_run(const GruRun&);
+void sigmoid_in_place(float* x, int64_t n);
+
+}  // namespace MTFA_ISA_NAMESPACE
+}  // namespace mtfa

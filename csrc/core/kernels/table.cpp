@@ -1,0 +1,25 @@
+// This instruction set's table of kernels.
+#include "gemm.h"
+#include "rows.h"
+
+namespace mtfa {
+namespace MTFA_ISA_NAMESPACE {
+
+template <class T>
+constexpr TypedKernels<T> typed_kernels() {
+  return {conv3x3_rows<T>, stem_row<T>, dense_rows<T>, gate_row<T>, pool_rows<T>, upsample_add_row<T>};
+}
+
+const Kernels& kernels() {
+#ifdef __AVX512BF16__
+  static const TypedKernels<Bf16> bf16 = typed_kernels<Bf16>();
+  const TypedKernels<Bf16>* const bf16_kernels = &bf16;
+#else
+  const TypedKernels<Bf16>* const bf16_kernels = nullptr;
+#endif
+  static const Kernels table = {kPanel, 4 * kWidth, true, true, typed_kernels<float>(), bf16_kernels, gru_run, sigmoid_in_place};
+  return table;
+}
+
+}  // namespace MTFA_ISA_NAMESPACE
+}  // namespace mtfa

@@ -1,0 +1,101 @@
+#include "pack.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mtfa {
+
+float to_float(Bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+Bf16 to_bf16(float x) {
+  if (std::isnan(x)) return {0x7fc0};
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits += 0x7fff + ((bits >> 16) & 1);
+  return {static_cast<uint16_t>(bits >> 16)};
+}
+
+namespace {
+
+template <class T>
+T convert(float x) {
+  if constexpr (sizeof(T) == 2) return to_bf16(x);
+  else return x;
+}
+
+template <class T>
+void pack_into(const float* matrix, int rows, int columns, int depth, int panel, T* out) {
+  constexpr int step = sizeof(T) == 2 ? 2 : 1;
+  for (int k = 0; k < rows; ++k) {
+    for (int n = 0; n < columns; ++n) {
+      const size_t block = static_cast<size_t>(n / panel) * depth * panel;
+      out[block + static_cast<size_t>(k / step) * panel * step + (n % panel) * step + k % step] =
+          convert<T>(matrix[static_cast<size_t>(k) * columns + n]);
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int columns, int depth, int panel) {
+  AlignedArray<T> out(static_cast<size_t>(depth) * round_up(columns, panel));
+  pack_into<T>(matrix.data(), rows, columns, depth, panel, out.data());
+  return out;
+}
+
+template <class T>
+AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel) {
+  static constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+  const int depth = padded_channels(channels);
+  const size_t size = static_cast<size_t>(depth) * round_up(depth, panel);
+  AlignedArray<T> out(16 * size);
+  std::vector<float> matrix(static_cast<size_t>(channels) * channels);
+  for (int position = 0; position < 16; ++position) {
+    for (int n = 0; n < channels; ++n) {
+      for (int k = 0; k < channels; ++k) {
+        const float* g = weight + (static_cast<size_t>(n) * channels + k) * 9;
+        double sum = 0;
+        for (int i = 0; i < 3; ++i) {
+          for (int j = 0; j < 3; ++j) sum += kG[position / 4][i] * kG[position % 4][j] * g[3 * i + j];
+        }
+        matrix[static_cast<size_t>(k) * channels + n] = static_cast<float>(sum);
+      }
+    }
+    pack_into<T>(matrix.data(), channels, channels, depth, panel, out.data() + position * size);
+  }
+  return out;
+}
+
+AlignedArray<float> pack_vector(const float* vector, int n, int multiple) {
+  AlignedArray<float> out(round_up(n, multiple));
+  std::copy(vector, vector + n, out.data());
+  return out;
+}
+
+AlignedArray<float> pack_gru(const float* weight_hh, int hidden, int block) {
+  const int padded = round_up(hidden, block);
+  AlignedArray<float> out(static_cast<size_t>(3) * padded * padded);
+  for (int gate = 0; gate < 3; ++gate) {
+    for (int unit = 0; unit < hidden; ++unit) {
+      for (int k = 0; k < hidden; ++k) {
+        const size_t start = static_cast<size_t>(unit / block) * block * 3 * padded;
+        out[start + (static_cast<size_t>(k) * 3 + gate) * block + unit % block] =
+            weight_hh[static_cast<size_t>(gate * hidden + unit) * hidden + k];
+      }
+    }
+  }
+  return out;
+}
+
+template AlignedArray<float> pack_dense<float>(const std::vector<float>&, int, int, int, int);
+template AlignedArray<Bf16> pack_dense<Bf16>(const std::vector<float>&, int, int, int, int);
+template AlignedArray<float> pack_conv3x3<float>(const float*, int, int);
+template AlignedArray<Bf16> pack_conv3x3<Bf16>(const float*, int, int);
+
+}  // namespace mtfa

@@ -1,0 +1,34 @@
+// Weights in the order in which the kernels read them.
+#pragma once
+
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "memory.h"
+
+namespace mtfa {
+
+constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Channels of a feature map in memory: zero channels fill up the last vector of the widest instruction set.
+constexpr int padded_channels(int channels) { return round_up(channels, 16); }
+
+float to_float(Bf16 x);
+Bf16 to_bf16(float x);  // nearest even
+
+// (rows = k, columns = n) row-major -> panels of `panel` columns, each (k, panel); Bf16: (k / 2, panel, 2).
+// Columns are filled up with zeros to a multiple of the panel; `depth` >= k likewise (even for Bf16).
+template <class T>
+AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int columns, int depth, int panel);
+
+// (C, C, 3, 3) -> Winograd's 16 transformed matrices (C_in, C_out), each as pack_dense.
+template <class T>
+AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel);
+
+// (n) filled up with zeros to a multiple.
+AlignedArray<float> pack_vector(const float* vector, int n, int multiple);
+
+// torch's weight_hh (3 * H, H) -> blocks of `block` units, each (H padded, 3, block).
+AlignedArray<float> pack_gru(const float* weight_hh, int hidden, int block);
+
+}  // namespace mtfa

@@ -1,0 +1,111 @@
+#include "recurrent.h"
+
+#include <algorithm>
+#include <string>
+
+#include "pack.h"
+
+namespace mtfa {
+
+namespace {
+
+constexpr int64_t kGroup = 64;  // frames of one task of a matrix product; divides FrameStore::kBlockFrames
+
+}  // namespace
+
+float* FrameStore::row(int64_t frame) {
+  const size_t block = static_cast<size_t>(frame / kBlockFrames);
+  while (blocks_.size() <= block) blocks_.emplace_back(static_cast<size_t>(kBlockFrames) * columns_);
+  return blocks_[block].data() + (frame % kBlockFrames) * columns_;
+}
+
+RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& tensors, const Kernels& table)
+    : shape(network), kernels(table), hidden(round_up(network.hidden, table.gru_block)) {
+  const int h = shape.hidden, panel = kernels.panel;
+  std::vector<float> matrix(static_cast<size_t>(2) * hidden * 6 * hidden);
+  input1_bias = AlignedArray<float>(6 * hidden);
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int direction = 0; direction < 2; ++direction) {
+      const std::string suffix = "_l" + std::to_string(layer) + (direction ? "_reverse" : "");
+      directions[layer][direction] = {
+          pack_gru(tensors.get("gru.weight_hh" + suffix, {3 * h, h}), h, kernels.gru_block),
+          pack_vector(tensors.get("gru.bias_new" + suffix, {h}), h, kernels.gru_block)};
+      if (layer == 0) continue;
+      const float* weight = tensors.get("gru.weight_ih" + suffix, {3 * h, 2 * h});
+      const float* bias = tensors.get("gru.bias_input" + suffix, {3 * h});
+      for (int row = 0; row < 3 * h; ++row) {
+        const int column = (3 * direction + row / h) * hidden + row % h;
+        input1_bias[column] = bias[row];
+        for (int k = 0; k < 2 * h; ++k) {
+          matrix[static_cast<size_t>(k / h * hidden + k % h) * 6 * hidden + column] = weight[static_cast<size_t>(row) * 2 * h + k];
+        }
+      }
+    }
+  }
+  input1 = pack_dense<float>(matrix, 2 * hidden, 6 * hidden, 2 * hidden, panel);
+
+  head_columns = round_up(h, panel);
+  output_columns = round_up(shape.classes, panel);
+  std::vector<float> first(static_cast<size_t>(2) * hidden * h), second(static_cast<size_t>(h) * shape.classes);
+  const float* weight = tensors.get("head.hidden.weight", {h, 2 * h});
+  for (int n = 0; n < h; ++n) {
+    for (int k = 0; k < 2 * h; ++k) first[static_cast<size_t>(k / h * hidden + k % h) * h + n] = weight[n * 2 * h + k];
+  }
+  weight = tensors.get("head.output.weight", {shape.classes, h});
+  for (int n = 0; n < shape.classes; ++n) {
+    for (int k = 0; k < h; ++k) second[static_cast<size_t>(k) * shape.classes + n] = weight[n * h + k];
+  }
+  head_hidden = pack_dense<float>(first, 2 * hidden, h, 2 * hidden, panel);
+  head_hidden_bias = pack_vector(tensors.get("head.hidden.bias", {h}), h, panel);
+  head_output = pack_dense<float>(second, h, shape.classes, head_columns, panel);
+  head_output_bias = pack_vector(tensors.get("head.output.bias", {shape.classes}), shape.classes, panel);
+}
+
+Recurrent::Recurrent(std::shared_ptr<const RecurrentWeights> weights)
+    : weights_(std::move(weights)), gates_(6 * weights_->hidden), states_(2 * weights_->hidden) {}
+
+void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
+  const RecurrentWeights& w = *weights_;
+  std::vector<float*> gates(frames), states(frames);
+  for (int64_t t = 0; t < frames; ++t) gates[t] = gates_.row(t), states[t] = states_.row(t);
+  pool.run(2, [&](int direction) {  // the backward direction stands behind the forward's in each row
+    const auto& weights = w.directions[index][direction];
+    w.kernels.gru({weights.hidden.data(), weights.bias_new.data(), gates.data(), direction * 3 * w.hidden, states.data(),
+                   direction * w.hidden, frames, w.hidden, direction == 1});
+  });
+}
+
+void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool) {
+  const RecurrentWeights& w = *weights_;
+  const int hidden = w.hidden, classes = w.shape.classes;
+  const int groups = static_cast<int>((frames + kGroup - 1) / kGroup);
+  layer(0, frames, pool);
+  pool.run(groups, [&](int group) {
+    const int64_t first = group * kGroup;
+    const int rows = static_cast<int>(std::min(kGroup, frames - first));
+    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.input1.data(), w.input1_bias.data(), gates_.row(first),
+                          6 * hidden, rows, 2 * hidden, 6 * hidden, false});
+  });
+  layer(1, frames, pool);
+  pool.run(groups, [&](int group) {
+    const int64_t first = group * kGroup;
+    const int rows = static_cast<int>(std::min(kGroup, count - first));
+    if (rows <= 0) return;
+    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns), last(static_cast<size_t>(rows) * w.output_columns);
+    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.head_hidden.data(), w.head_hidden_bias.data(), middle.data(),
+                          w.head_columns, rows, 2 * hidden, w.head_columns, true});
+    w.kernels.fp32.dense({middle.data(), w.head_columns, w.head_output.data(), w.head_output_bias.data(), last.data(),
+                          w.output_columns, rows, w.head_columns, w.output_columns, false});
+    float* to = out + first * classes;
+    for (int r = 0; r < rows; ++r) std::copy_n(last.data() + static_cast<size_t>(r) * w.output_columns, classes, to + r * classes);
+    w.kernels.sigmoid(to, static_cast<int64_t>(rows) * classes);
+  });
+}
+
+void Recurrent::shrink() {
+  constexpr size_t kKept = 4;  // blocks: some 80 seconds
+  gates_.keep_blocks(kKept);
+  states_.keep_blocks(kKept);
+}
+
+}  // namespace mtfa

@@ -1,0 +1,65 @@
+// The recurrent part: two bidirectional GRU layers and the head over stored frames.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "memory.h"
+#include "thread_pool.h"
+#include "weights.h"
+
+namespace mtfa {
+
+// Rows of `columns` floats, any number of them, in blocks that never move.
+class FrameStore {
+ public:
+  static constexpr int64_t kBlockFrames = 1024;
+  explicit FrameStore(int columns) : columns_(columns) {}
+  // Row of `frame`; blocks up to it are made as needed. Rows of one block stand one after another.
+  float* row(int64_t frame);
+  int columns() const { return columns_; }
+  void keep_blocks(size_t most) {
+    if (blocks_.size() > most) blocks_.resize(most);
+  }
+
+ private:
+  int columns_;
+  std::vector<AlignedArray<float>> blocks_;
+};
+
+// Packed weights of everything after the first layer's input projection; immutable.
+class RecurrentWeights {
+ public:
+  RecurrentWeights(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels);
+
+  struct Direction {
+    AlignedArray<float> hidden, bias_new;
+  };
+  const NetworkShape shape;
+  const Kernels& kernels;
+  int hidden;                  // padded units
+  Direction directions[2][2];  // [layer][direction]
+  AlignedArray<float> input1, input1_bias;  // the second layer's input projection
+  AlignedArray<float> head_hidden, head_hidden_bias, head_output, head_output_bias;
+  int head_columns, output_columns;  // padded
+};
+
+class Recurrent {
+ public:
+  explicit Recurrent(std::shared_ptr<const RecurrentWeights> weights);
+  // Where the first layer's projected input of `frame` goes: (6 * hidden), a block of frames contiguous.
+  float* projected(int64_t frame) { return gates_.row(frame); }
+  // Runs over `frames` projected frames; writes the probabilities (count, classes) of the first `count`.
+  void run(int64_t frames, int64_t count, float* out, ThreadPool& pool);
+  // Gives memory of long recordings back.
+  void shrink();
+
+ private:
+  void layer(int index, int64_t frames, ThreadPool& pool);
+  std::shared_ptr<const RecurrentWeights> weights_;
+  FrameStore gates_, states_;
+};
+
+}  // namespace mtfa

@@ -1,0 +1,256 @@
+// The stages of the trunk, one class per layer. T is the type of the feature maps.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/kernels.h"
+#include "stages.h"
+
+namespace mtfa {
+
+// A stage with a ring buffer of rows: `row_size` values each, of which the first `lead` and all that run()
+// does not write stay zero.
+template <class T>
+class RingStage : public Stage {
+ public:
+  RingStage(int level, size_t row_size) : Stage(level), row_size_((row_size + 31) / 32 * 32) {}
+
+  // Row t, or zeros outside the sequence.
+  const T* row(int64_t t) const {
+    if (t < 0 || (total() >= 0 && t >= total())) return ring_.data() + capacity_ * row_size_;
+    return ring_.data() + (t % capacity_) * row_size_;
+  }
+  T* writable(int64_t t) { return ring_.data() + (t % capacity_) * row_size_; }
+  void allocate(int64_t rows) override {
+    capacity_ = std::max<int64_t>(rows, 1);
+    ring_ = AlignedArray<T>((capacity_ + 1) * row_size_);  // and one row of zeros
+  }
+
+ private:
+  size_t row_size_;
+  int64_t capacity_ = 0;
+  AlignedArray<T> ring_;
+};
+
+// A feature map: rows of (width + 3) pixels of `channels` values (kernels.h).
+template <class T>
+class MapStage : public RingStage<T> {
+ public:
+  MapStage(int level, int width, int channels)
+      : RingStage<T>(level, static_cast<size_t>(width + 3) * channels), width(width), channels(channels) {}
+  const int width, channels;
+};
+
+inline int64_t rows_with_halo(const Stage* input) {
+  return input->done() ? input->total() : std::max<int64_t>(input->produced() - 1, 0);
+}
+
+class InputStage : public RingStage<float> {
+ public:
+  explicit InputStage(int width) : RingStage<float>(0, width + 3) {}
+  int64_t ready() const override { return produced(); }
+  std::vector<const Stage*> inputs() const override { return {}; }
+  int64_t oldest_needed(const Stage*) const override { return 0; }
+  void run(int64_t, int64_t, ThreadPool&) override {}
+};
+
+template <class T>
+class StemStage : public MapStage<T> {
+ public:
+  StemStage(const InputStage* input, int width, int channels, const TypedKernels<T>& kernels, const float* weights,
+            const float* bias)
+      : MapStage<T>(0, width, channels), input_(input), kernels_(kernels), weights_(weights), bias_(bias) {}
+  int64_t ready() const override { return rows_with_halo(input_); }
+  std::vector<const Stage*> inputs() const override { return {input_}; }
+  int64_t oldest_needed(const Stage*) const override { return this->produced() - 1; }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>(last - first), [&](int i) {
+      const int64_t t = first + i;
+      kernels_.stem({{input_->row(t - 1), input_->row(t), input_->row(t + 1)},
+                     weights_,
+                     bias_,
+                     this->writable(t),
+                     this->width,
+                     this->channels});
+    });
+  }
+
+ private:
+  const InputStage* input_;
+  const TypedKernels<T>& kernels_;
+  const float *weights_, *bias_;
+};
+
+// 3x3 convolution with bias and ReLU, and a residual where there is one. Rows are made in pairs at even t:
+// a pair's arithmetic never depends on where the sequence was cut.
+template <class T>
+class ConvStage : public MapStage<T> {
+ public:
+  ConvStage(const MapStage<T>* input, const MapStage<T>* residual, const TypedKernels<T>& kernels, const void* weights,
+            const float* bias)
+      : MapStage<T>(input->level(), input->width, input->channels),
+        input_(input),
+        residual_(residual),
+        kernels_(kernels),
+        weights_(weights),
+        bias_(bias) {}
+
+  // Holds this stage back until `pacer`, one level down, is near: what this stage makes would only wait.
+  void pace(const Stage* pacer) { pacer_ = pacer; }
+
+  int64_t ready() const override {
+    int64_t rows = rows_with_halo(input_);
+    if (residual_) rows = std::min(rows, residual_->produced());
+    if (pacer_ && !pacer_->done()) rows = std::min(rows, 2 * pacer_->produced() + kAhead);
+    return rows == this->total() ? rows : rows / 2 * 2;
+  }
+  std::vector<const Stage*> inputs() const override {
+    if (residual_) return {input_, residual_};
+    return {input_};
+  }
+  int64_t oldest_needed(const Stage* input) const override {
+    return input == input_ ? this->produced() - 1 : this->produced();
+  }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>((last - first + 1) / 2), [&](int i) {
+      const int64_t t = first + 2 * i;
+      const bool both = t + 1 < last;
+      kernels_.conv3x3({{input_->row(t - 1), input_->row(t), input_->row(t + 1), input_->row(t + 2)},
+                        {residual_ ? residual_->row(t) : nullptr, residual_ && both ? residual_->row(t + 1) : nullptr},
+                        {this->writable(t), both ? this->writable(t + 1) : nullptr},
+                        this->width,
+                        this->channels,
+                        weights_,
+                        bias_,
+                        true});
+    });
+  }
+
+ private:
+  // Four convolutions stand between a paced stage and the gate; each lags at most two rows.
+  static constexpr int64_t kAhead = 16;
+  const MapStage<T>*input_, *residual_;
+  const TypedKernels<T>& kernels_;
+  const void* weights_;
+  const float* bias_;
+  const Stage* pacer_ = nullptr;
+};
+
+template <class T>
+class PoolStage : public MapStage<T> {
+ public:
+  PoolStage(const MapStage<T>* input, const TypedKernels<T>& kernels)
+      : MapStage<T>(input->level() + 1, input->width / 2, input->channels), input_(input), kernels_(kernels) {}
+  int64_t ready() const override { return input_->produced() / 2; }
+  std::vector<const Stage*> inputs() const override { return {input_}; }
+  int64_t oldest_needed(const Stage*) const override { return 2 * this->produced(); }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>(last - first), [&](int i) {
+      const int64_t t = first + i;
+      kernels_.pool(input_->row(2 * t), input_->row(2 * t + 1), this->writable(t), input_->width, this->channels);
+    });
+  }
+
+ private:
+  const MapStage<T>* input_;
+  const TypedKernels<T>& kernels_;
+};
+
+template <class T>
+class UpsampleAddStage : public MapStage<T> {
+ public:
+  UpsampleAddStage(const MapStage<T>* skip, const MapStage<T>* low, const TypedKernels<T>& kernels)
+      : MapStage<T>(skip->level(), skip->width, skip->channels), skip_(skip), low_(low), kernels_(kernels) {}
+  int64_t ready() const override { return std::min(skip_->produced(), 2 * low_->produced()); }
+  std::vector<const Stage*> inputs() const override { return {skip_, low_}; }
+  int64_t oldest_needed(const Stage* input) const override {
+    return input == skip_ ? this->produced() : this->produced() / 2;
+  }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>(last - first), [&](int i) {
+      const int64_t t = first + i;
+      kernels_.upsample_add(skip_->row(t), low_->row(t / 2), this->writable(t), this->width, this->channels);
+    });
+  }
+
+ private:
+  const MapStage<T>*skip_, *low_;
+  const TypedKernels<T>& kernels_;
+};
+
+// The 1x1 projection of the hourglass's low path: it commutes with the upsampling, so it runs on a quarter
+// of the pixels. Rows of (width, columns) floats without padding.
+template <class T>
+class ProjectStage : public RingStage<float> {
+ public:
+  ProjectStage(const MapStage<T>* input, const TypedKernels<T>& kernels, const void* weights, int columns)
+      : RingStage<float>(input->level(), static_cast<size_t>(input->width) * columns),
+        input_(input),
+        kernels_(kernels),
+        weights_(weights),
+        columns_(columns) {}
+  int64_t ready() const override { return input_->produced(); }
+  std::vector<const Stage*> inputs() const override { return {input_}; }
+  int64_t oldest_needed(const Stage*) const override { return produced(); }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>(last - first), [&](int i) {
+      const int64_t t = first + i;
+      kernels_.dense({input_->row(t) + input_->channels, input_->channels, weights_, nullptr, writable(t), columns_,
+                      input_->width, input_->channels, columns_, false});
+    });
+  }
+
+ private:
+  const MapStage<T>* input_;
+  const TypedKernels<T>& kernels_;
+  const void* weights_;
+  int columns_;
+};
+
+// A = (1 + M) * F and the maximum over groups of mel bands: rows of (width / pooling, channels).
+template <class T>
+class GateStage : public RingStage<T> {
+ public:
+  GateStage(const MapStage<T>* features, const MapStage<T>* skip, const RingStage<float>* low,
+            const TypedKernels<T>& kernels, const void* weights, const float* bias, int pooling)
+      : RingStage<T>(0, static_cast<size_t>(features->width / pooling) * features->channels),
+        features_(features),
+        skip_(skip),
+        low_(low),
+        kernels_(kernels),
+        weights_(weights),
+        bias_(bias),
+        pooling_(pooling) {}
+  int64_t ready() const override {
+    int64_t rows = features_->produced();
+    if (skip_) rows = std::min(rows, skip_->produced());
+    if (low_) rows = std::min(rows, 2 * low_->produced());
+    return rows;
+  }
+  std::vector<const Stage*> inputs() const override {
+    std::vector<const Stage*> all{features_};
+    if (skip_) all.push_back(skip_);
+    if (low_) all.push_back(low_);
+    return all;
+  }
+  int64_t oldest_needed(const Stage* input) const override {
+    return input == low_ ? this->produced() / 2 : this->produced();
+  }
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    pool.run(static_cast<int>(last - first), [&](int i) {
+      const int64_t t = first + i;
+      kernels_.gate({skip_ ? skip_->row(t) : nullptr, weights_, bias_, low_ ? low_->row(t / 2) : nullptr,
+                     features_->row(t), this->writable(t), features_->width, features_->channels, pooling_});
+    });
+  }
+
+ private:
+  const MapStage<T>*features_, *skip_;
+  const RingStage<float>* low_;
+  const TypedKernels<T>& kernels_;
+  const void* weights_;
+  const float* bias_;
+  int pooling_;
+};
+
+}  // namespace mtfa

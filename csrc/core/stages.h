@@ -1,0 +1,82 @@
+// The depth-first plan: every layer is a stage that turns rows (one time step of a feature map) of the
+// stages before it into rows of its own, as soon as they are there, and keeps only the rows that somebody
+// still needs in a ring buffer. So a recording of any length needs the same memory, and a row is still in
+// the cache when it is used.
+//
+// A stage at level l makes one row for 2^l frames. The schedule depends on counts alone: a dry run over
+// every phase finds each ring's size before anything is allocated.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "memory.h"
+#include "thread_pool.h"
+
+namespace mtfa {
+
+class Stage {
+ public:
+  explicit Stage(int level) : level_(level) {}
+  virtual ~Stage() = default;
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+
+  int64_t produced() const { return produced_; }
+  int64_t total() const { return total_; }  // rows of the whole sequence; -1 until the end is known
+  bool done() const { return produced_ == total_; }
+  int level() const { return level_; }
+
+  // Rows that could exist by now, given the inputs' produced rows; at most `total`.
+  virtual int64_t ready() const = 0;
+  // The stages read, and the oldest row of each that making further rows still needs.
+  virtual std::vector<const Stage*> inputs() const = 0;
+  virtual int64_t oldest_needed(const Stage* input) const = 0;
+  // Makes rows [first, last).
+  virtual void run(int64_t first, int64_t last, ThreadPool& pool) = 0;
+  // Memory for `rows` rows, which never include one that `oldest_needed` no longer asks for.
+  virtual void allocate(int64_t rows) = 0;
+
+ private:
+  friend class Pipeline;
+  int level_;
+  int64_t produced_ = 0;
+  int64_t total_ = -1;
+};
+
+// Stages in the order of their data, advanced together. The first stage is the input: its rows are
+// announced by push() after the caller has written them.
+class Pipeline {
+ public:
+  // `band`: level-0 rows that a stage makes at most at a time.
+  explicit Pipeline(int band) : band_(band) {}
+
+  template <class S, class... Args>
+  S* add(Args&&... args) {
+    auto stage = std::make_unique<S>(std::forward<Args>(args)...);
+    S* raw = stage.get();
+    stages_.push_back(std::move(stage));
+    return raw;
+  }
+
+  // Runs the schedule without data and allocates every ring. Call once, after the last add().
+  void plan();
+  // `rows` more rows of the first stage are there.
+  void push(int64_t rows, ThreadPool& pool) { advance(rows, &pool); }
+  // No more input: the first stage's rows, a multiple of 2^deepest level, are all.
+  void finish(ThreadPool& pool);
+  void reset();
+  int band() const { return band_; }
+
+ private:
+  void advance(int64_t rows, ThreadPool* pool);
+  void set_totals();
+  void record(std::vector<int64_t>& rows) const;
+
+  int band_;
+  std::vector<std::unique_ptr<Stage>> stages_;
+  std::vector<int64_t>* recorder_ = nullptr;
+};
+
+}  // namespace mtfa

@@ -1,0 +1,238 @@
+#include "trunk.h"
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "pack.h"
+#include "row_stages.h"
+
+namespace mtfa {
+
+namespace {
+
+constexpr int kDepth = 3;   // poolings of the hourglass
+constexpr int kBand = 32;   // frames that move through the pipeline together: four rows at its deepest level
+
+template <class T>
+struct ConvWeights {
+  AlignedArray<T> weights;
+  AlignedArray<float> bias;
+};
+
+template <class T>
+struct BlockWeights {
+  ConvWeights<T> conv1, conv2;
+};
+
+// hourglass[i]: the blocks at scale i; `inner` at the deepest.
+template <class T>
+struct HourglassWeights {
+  BlockWeights<T> skip, low_in, low_out;
+};
+
+template <class T>
+class TypedTrunkWeights : public TrunkWeights {
+ public:
+  TypedTrunkWeights(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
+                    const TypedKernels<T>& typed)
+      : shape(shape), kernels(kernels), typed(typed), channels(padded_channels(shape.channels)) {
+    const int c = shape.channels;
+    const float* stem_weight = tensors.get("stem.conv.weight", {c, 1, 3, 3});
+    stem = AlignedArray<float>(9 * channels);
+    for (int tap = 0; tap < 9; ++tap) {
+      for (int n = 0; n < c; ++n) stem[tap * channels + n] = stem_weight[n * 9 + tap];
+    }
+    stem_bias = pack_vector(tensors.get("stem.conv.bias", {c}), c, channels);
+    for (int i = 0; i < 2; ++i) features[i] = block(tensors, "attention.features." + std::to_string(i));
+    if (shape.variant == Variant::resatt) {
+      for (int i = 0; i < 2; ++i) mask[i] = block(tensors, "attention.mask." + std::to_string(i));
+    }
+    if (shape.variant == Variant::mtfa) {
+      std::string path = "attention.mask";
+      for (int i = 0; i < kDepth; ++i, path += ".inner") {
+        hourglass[i] = {block(tensors, path + ".skip"), block(tensors, path + ".low_in"), block(tensors, path + ".low_out")};
+      }
+      inner = block(tensors, path);
+    }
+    if (shape.variant != Variant::res && shape.mask_projection) {
+      projection = pack_dense<T>(transposed(tensors.get("attention.projection.weight", {c, c, 1, 1}), c, c), c, c, channels,
+                                 kernels.panel);
+      projection_bias = pack_vector(tensors.get("attention.projection.bias", {c}), c, kernels.panel);
+    }
+    pack_gru_input(tensors);
+  }
+
+  const NetworkShape shape;
+  const Kernels& kernels;
+  const TypedKernels<T>& typed;
+  const int channels;  // padded
+  AlignedArray<float> stem, stem_bias;
+  BlockWeights<T> features[2], mask[2], inner;
+  HourglassWeights<T> hourglass[kDepth];
+  AlignedArray<T> projection;
+  AlignedArray<float> projection_bias;
+  AlignedArray<T> gru_input;
+  AlignedArray<float> gru_bias;
+  int gru_depth = 0, gru_columns = 0;
+
+ private:
+  static std::vector<float> transposed(const float* matrix, int rows, int columns) {
+    std::vector<float> out(static_cast<size_t>(rows) * columns);
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < columns; ++c) out[static_cast<size_t>(c) * rows + r] = matrix[static_cast<size_t>(r) * columns + c];
+    }
+    return out;
+  }
+
+  ConvWeights<T> conv(const Tensors& tensors, const std::string& name) const {
+    const int c = shape.channels;
+    return {pack_conv3x3<T>(tensors.get(name + ".weight", {c, c, 3, 3}), c, kernels.panel),
+            pack_vector(tensors.get(name + ".bias", {c}), c, channels)};
+  }
+  BlockWeights<T> block(const Tensors& tensors, const std::string& name) const {
+    return {conv(tensors, name + ".conv1"), conv(tensors, name + ".conv2")};
+  }
+
+  // Both directions' input projections of the first layer as one matrix: (bands * channels, 6 * hidden).
+  void pack_gru_input(const Tensors& tensors) {
+    const int c = shape.channels, bands = shape.mel_bands / shape.pooling, hidden = shape.hidden;
+    const int padded = round_up(hidden, kernels.gru_block);
+    gru_depth = bands * channels;
+    gru_columns = 6 * padded;
+    std::vector<float> matrix(static_cast<size_t>(gru_depth) * gru_columns);
+    gru_bias = AlignedArray<float>(gru_columns);
+    for (int direction = 0; direction < 2; ++direction) {
+      const std::string suffix = direction ? "_l0_reverse" : "_l0";
+      const float* weight = tensors.get("gru.weight_ih" + suffix, {3 * hidden, bands * c});
+      const float* bias = tensors.get("gru.bias_input" + suffix, {3 * hidden});
+      for (int row = 0; row < 3 * hidden; ++row) {
+        const int column = (3 * direction + row / hidden) * padded + row % hidden;
+        gru_bias[column] = bias[row];
+        for (int band = 0; band < bands; ++band) {
+          for (int n = 0; n < c; ++n) {
+            matrix[static_cast<size_t>(band * channels + n) * gru_columns + column] =
+                weight[static_cast<size_t>(row) * bands * c + band * c + n];
+          }
+        }
+      }
+    }
+    gru_input = pack_dense<T>(matrix, gru_depth, gru_columns, gru_depth, kernels.panel);
+  }
+};
+
+// The last stage: rows of the gate times the GRU's input weights, into the caller's memory.
+template <class T>
+class GruInputStage : public Stage {
+ public:
+  GruInputStage(const RingStage<T>* input, const TypedTrunkWeights<T>& weights, FrameSink sink)
+      : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)) {}
+  // Groups of a whole band use each weight often while it is in the cache.
+  int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / kBand * kBand; }
+  std::vector<const Stage*> inputs() const override { return {input_}; }
+  int64_t oldest_needed(const Stage*) const override { return produced(); }
+  void allocate(int64_t) override {}
+  void run(int64_t first, int64_t last, ThreadPool& pool) override {
+    // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
+    const int rows = static_cast<int>(last - first), depth = weights_.gru_depth, columns = weights_.gru_columns;
+    gathered_.resize(static_cast<size_t>(kBand) * depth);
+    for (int r = 0; r < rows; ++r) std::copy_n(input_->row(first + r), depth, gathered_.data() + static_cast<size_t>(r) * depth);
+    float* out = sink_(first);
+    const int panel = weights_.kernels.panel;
+    pool.run(columns / panel, [&](int i) {
+      const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
+      weights_.typed.dense({gathered_.data(), depth, weights_.gru_input.data() + n * depth, weights_.gru_bias.data() + n,
+                            out + n, columns, rows, depth, panel, false});
+    });
+  }
+
+ private:
+  const RingStage<T>* input_;
+  const TypedTrunkWeights<T>& weights_;
+  FrameSink sink_;
+  std::vector<T> gathered_;
+};
+
+template <class T>
+class TypedTrunk : public Trunk {
+ public:
+  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink)
+      : weights_(std::move(weights)), pipeline_(kBand) {
+    const TypedTrunkWeights<T>& w = *weights_;
+    const int bands = w.shape.mel_bands;
+    input_ = pipeline_.add<InputStage>(bands);
+    const auto* stem =
+        pipeline_.add<StemStage<T>>(input_, bands, w.channels, w.typed, w.stem.data(), w.stem_bias.data());
+    const ProjectStage<T>* projected = nullptr;
+    const MapStage<T>*skip = nullptr, *low = nullptr;
+    const Stage* pacer = nullptr;
+    if (w.shape.variant == Variant::mtfa) {
+      low = low_path(stem, 0);
+      pacer = low;
+      if (w.shape.mask_projection) {
+        projected = pipeline_.add<ProjectStage<T>>(low, w.typed, w.projection.data(), projection_columns());
+      }
+      skip = block(stem, w.hourglass[0].skip, pacer);
+      if (!projected) skip = pipeline_.add<UpsampleAddStage<T>>(skip, low, w.typed);
+    } else if (w.shape.variant == Variant::resatt) {
+      skip = block(block(stem, w.mask[0]), w.mask[1]);
+    }
+    const MapStage<T>* features = block(block(stem, w.features[0], pacer), w.features[1]);
+    const auto* gate = pipeline_.add<GateStage<T>>(
+        features, skip, projected, w.typed, w.projection.size() ? w.projection.data() : nullptr,
+        w.projection_bias.data(), w.shape.pooling);
+    pipeline_.add<GruInputStage<T>>(gate, w, std::move(sink));
+    pipeline_.plan();
+  }
+
+  float* next_input(int64_t offset) override { return input_->writable(input_->produced() + offset) + 1; }
+  void push(int64_t rows, ThreadPool& pool) override { pipeline_.push(rows, pool); }
+  void finish(ThreadPool& pool) override { pipeline_.finish(pool); }
+  void reset() override { pipeline_.reset(); }
+  int band() const override { return pipeline_.band(); }
+
+ private:
+  int projection_columns() const { return round_up(weights_->channels, weights_->kernels.panel); }
+
+  const MapStage<T>* block(const MapStage<T>* in, const BlockWeights<T>& w, const Stage* pacer = nullptr) {
+    auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1.weights.data(), w.conv1.bias.data());
+    if (pacer) first->pace(pacer);
+    return pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2.weights.data(), w.conv2.bias.data());
+  }
+
+  // The path below scale i of the hourglass, from its input at scale i to its output at scale i + 1.
+  const MapStage<T>* low_path(const MapStage<T>* in, int i) {
+    const HourglassWeights<T>& w = weights_->hourglass[i];
+    const MapStage<T>* low = block(pipeline_.add<PoolStage<T>>(in, weights_->typed), w.low_in);
+    if (i + 1 < kDepth) {
+      const MapStage<T>* deeper = low_path(low, i + 1);
+      const MapStage<T>* skip = block(low, weights_->hourglass[i + 1].skip, deeper);
+      low = pipeline_.add<UpsampleAddStage<T>>(skip, deeper, weights_->typed);
+    } else {
+      low = block(low, weights_->inner);
+    }
+    return block(low, w.low_out);
+  }
+
+  std::shared_ptr<const TypedTrunkWeights<T>> weights_;
+  Pipeline pipeline_;
+  InputStage* input_;
+};
+
+}  // namespace
+
+std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
+                                               bool bf16) {
+  if (bf16) return std::make_shared<TypedTrunkWeights<Bf16>>(shape, tensors, kernels, *kernels.bf16);
+  return std::make_shared<TypedTrunkWeights<float>>(shape, tensors, kernels, kernels.fp32);
+}
+
+std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink) {
+  if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<Bf16>>(weights)) {
+    return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink));
+  }
+  return std::make_unique<TypedTrunk<float>>(std::dynamic_pointer_cast<const TypedTrunkWeights<float>>(weights),
+                                             std::move(sink));
+}
+
+}  // namespace mtfa

@@ -1,0 +1,38 @@
+// The convolutional part of the network as a pipeline: normalised log-mel rows in, rows of the GRU's first
+// input projection out.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels/kernels.h"
+#include "stages.h"
+#include "weights.h"
+
+namespace mtfa {
+
+// Where the projected frames go: (frame) -> 6 * padded hidden values, both directions' gates.
+using FrameSink = std::function<float*(int64_t frame)>;
+
+// Packed weights of one network for one instruction set and precision; immutable, shared by all trunks.
+class TrunkWeights {
+ public:
+  virtual ~TrunkWeights() = default;
+};
+
+class Trunk {
+ public:
+  virtual ~Trunk() = default;
+  // Memory of the next input row: mel_bands values to be written before push().
+  virtual float* next_input(int64_t offset) = 0;
+  virtual void push(int64_t rows, ThreadPool& pool) = 0;  // at most band() rows
+  virtual void finish(ThreadPool& pool) = 0;              // rows pushed: a multiple of 8
+  virtual void reset() = 0;
+  virtual int band() const = 0;
+};
+
+std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
+                                               bool bf16);
+std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink);
+
+}  // namespace mtfa

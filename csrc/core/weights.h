@@ -1,0 +1,39 @@
+// The network's weights as the engine receives them: named float32 tensors with batch norm folded in,
+// every size checked before use.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace mtfa {
+
+enum class Variant { mtfa, resatt, res };
+
+struct NetworkShape {
+  Variant variant;
+  int channels;
+  int hidden;
+  int classes;
+  int mel_bands;
+  int pooling;
+  bool mask_projection;
+};
+
+struct Tensor {
+  const float* data;
+  std::vector<int64_t> shape;
+};
+
+class Tensors {
+ public:
+  void add(const std::string& name, Tensor tensor) { tensors_[name] = std::move(tensor); }
+  // Throws std::invalid_argument naming the tensor when it is missing or has another shape.
+  const float* get(const std::string& name, const std::vector<int64_t>& shape) const;
+
+ private:
+  std::map<std::string, Tensor> tensors_;
+};
+
+}  // namespace mtfa

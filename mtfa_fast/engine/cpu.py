@@ -1,0 +1,111 @@
+"""The CPU engine: C++ kernels for the whole network, without torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..weights import Weights
+from .fold import fold
+
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
+FloatArray = npt.NDArray[np.float32]
+
+
+class CpuEngine:
+    """The network of ``weights`` on the CPU; raw log-mel or samples in, frame probabilities out.
+
+    ``precision``: of the convolutions and the GRU's input projection; everything else is float32.
+    ``"auto"`` is bf16 where the CPU multiplies bf16 (AMX or AVX512_BF16), else fp32. ``threads``: default
+    the cores this process may use. Any number of Python threads may use one engine; results do not depend
+    on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
+    """
+
+    def __init__(self, weights: Weights, *, precision: Precision = "auto", threads: int | None = None) -> None:
+        from .. import _core
+
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads: got {threads!r}, allowed: an integer >= 1")
+        self.config = weights.config
+        self.isa: str = _core.chosen_isa()
+        has_bf16 = self.isa in ("avx512bf16", "amx")
+        if precision == "bf16" and not has_bf16:
+            raise ValueError(f"precision: got 'bf16', allowed with {self.isa}: fp32 (bf16 needs AVX512_BF16 or AMX)")
+        self.precision = ("bf16" if has_bf16 else "fp32") if precision == "auto" else precision
+        self.threads: int = threads or _core.default_threads()
+        self._reasons = {
+            "isa": f"{self.isa}: of {', '.join(_core.available_isas())}",
+            "precision": f"{self.precision}: "
+            + ("asked for" if precision != "auto" else f"{self.isa} {'multiplies' if has_bf16 else 'has no'} bf16"),
+        }
+        network, features = self.config.network, self.config.features
+        self._classes = len(self.config.classes)
+        self._engine = _core.Engine(
+            variant=network.variant,
+            channels=network.channels,
+            hidden=network.hidden,
+            classes=self._classes,
+            pooling=network.frequency_pooling,
+            mask_projection=network.mask_projection,
+            tensors=fold(weights),
+            log_mel=_core.LogMel(
+                weights.tensors["features.window"],
+                weights.tensors["features.mel"],
+                features.hop,
+                features.fft_length,
+                features.log_floor,
+            ),
+            isa=self.isa,
+            bf16=self.precision == "bf16",
+        )
+
+    def probabilities(self, log_mel: npt.ArrayLike) -> FloatArray:
+        """Raw log-mel (T, D) or (B, T, D), T >= 1 -> frame probabilities (T, K) or (B, T, K), float32."""
+        array = np.asarray(log_mel, dtype=np.float32)
+        bands = self.config.features.mel_bands
+        if array.ndim not in (2, 3) or array.shape[-2] < 1 or array.shape[-1] != bands:
+            raise ValueError(f"log_mel: got shape {array.shape}, allowed: (T >= 1, {bands}) or (B, T >= 1, {bands})")
+        batch = array if array.ndim == 3 else array[None]
+        out: FloatArray = self._engine.probabilities(batch, self.threads)
+        return out if array.ndim == 3 else out[0]
+
+    def stream(self) -> CpuStream:
+        """A recording to be pushed in blocks; its memory grows by some 100 kB a second of audio."""
+        return CpuStream(self)
+
+    def detect_wave(self, wave: npt.ArrayLike) -> FloatArray:
+        """Mono samples (n,) at the config's rate, n >= 1 -> frame probabilities (1 + n // hop, K)."""
+        stream = self.stream()
+        stream.push(wave)
+        return stream.finish()
+
+    def explain(self) -> dict[str, Any]:
+        """Which instruction set, precision and thread count run, and why."""
+        return {"isa": self.isa, "precision": self.precision, "threads": self.threads, "reasons": dict(self._reasons)}
+
+
+class CpuStream:
+    """One recording, in blocks of any size: ``push`` as often as you like, then ``finish`` once."""
+
+    def __init__(self, engine: CpuEngine) -> None:
+        from .. import _core
+
+        self._engine = engine
+        self._stream = _core.Stream(engine._engine)
+
+    def push(self, samples: npt.ArrayLike) -> None:
+        """Mono samples (n,), n >= 0, at the config's rate; the network runs as far as they reach."""
+        array = np.asarray(samples, dtype=np.float32)
+        if array.ndim != 1:
+            raise ValueError(f"samples: got shape {array.shape}, allowed: (n,)")
+        self._stream.push_samples(array, self._engine.threads)
+
+    def finish(self) -> FloatArray:
+        """Frame probabilities (1 + n // hop, K) of the n samples pushed; ValueError when n is 0."""
+        out: FloatArray = self._stream.finish(self._engine._classes, self._engine.threads)
+        return out
