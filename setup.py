@@ -39,11 +39,13 @@ def cuda_extension() -> list[Extension]:
     if wish not in ("0", "1", "auto"):
         raise SystemExit(f"MTFA_FAST_CUDA: got {wish!r}, allowed: 0, 1, auto")
     sources = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-    missing = "no nvcc (PATH, CUDACXX, /usr/local/cuda)" if find_nvcc() is None else "" if sources else "no csrc/cuda/*.cu"
+    missing = "" if sources else "no csrc/cuda/*.cu"
+    if find_nvcc() is None:
+        missing = "no nvcc (PATH, CUDACXX, /usr/local/cuda)"
     if wish == "1" and missing:
         raise SystemExit(f"MTFA_FAST_CUDA=1, but there is {missing}")
     if wish == "0" or missing:
-        say(f"CUDA kernels: left out ({missing or 'MTFA_FAST_CUDA=0'})")
+        say(f"CUDA kernels: left out ({'MTFA_FAST_CUDA=0' if wish == '0' else missing})")
         return []
     say(f"CUDA kernels: with {find_nvcc()} (MTFA_FAST_CUDA={wish})")
     return [Extension("mtfa_fast._cuda", sources=[], optional=wish == "auto")]

@@ -1,4 +1,4 @@
-"""The C++ core's thread pool, under ThreadSanitizer, which also sees orders of events that a run happens not to take."""
+"""The C++ core's thread pool, also under ThreadSanitizer, which sees races that a run happens not to lose."""
 
 from __future__ import annotations
 
