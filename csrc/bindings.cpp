@@ -4,7 +4,6 @@
 namespace py = pybind11;
 
 void register_engine(py::module_& m);
-void register_engine(py::module_& m);
 void register_features(py::module_& m);
 void register_runtime(py::module_& m);
 
@@ -12,6 +11,5 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The torch-free C++ core of mtfa-fast.";
   register_runtime(m);
   register_features(m);
-  register_engine(m);
   register_engine(m);
 }
