@@ -31,11 +31,16 @@ std::shared_ptr<Engine> make_engine(const std::string& variant, int channels, in
                                     bool mask_projection, const std::map<std::string, Array>& arrays,
                                     std::shared_ptr<const LogMel> log_mel, const std::string& isa, bool bf16) {
   const int bands = log_mel->mel_bands();
-  const NetworkShape shape{variant_of(variant),          positive("channels", channels), positive("hidden", hidden),
-                           positive("classes", classes), bands,                          positive("pooling", pooling),
+  const NetworkShape shape{variant_of(variant),
+                           positive("channels", channels),
+                           positive("hidden", hidden),
+                           positive("classes", classes),
+                           bands,
+                           positive("pooling", pooling),
                            mask_projection};
   if (bands % 8 || bands % pooling) {
-    throw std::invalid_argument("mel_bands: got " + std::to_string(bands) + ", allowed: a multiple of 8 and of pooling");
+    throw std::invalid_argument("mel_bands: got " + std::to_string(bands) +
+                                ", allowed: a multiple of 8 and of pooling");
   }
   Tensors tensors;
   for (const auto& [name, array] : arrays) {

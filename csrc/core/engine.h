@@ -5,11 +5,11 @@
 #include <mutex>
 #include <vector>
 
-#include "isa.h"
-#include "log_mel.h"
-#include "recurrent.h"
-#include "trunk.h"
-#include "weights.h"
+#include "core/isa.h"
+#include "core/log_mel.h"
+#include "core/recurrent.h"
+#include "core/trunk.h"
+#include "core/weights.h"
 
 namespace mtfa {
 
@@ -66,11 +66,11 @@ class Stream {
 
   std::shared_ptr<const Engine> engine_;
   std::unique_ptr<Engine::State> state_;
-  std::vector<float> samples_;      // those that later frames still need
-  int64_t first_sample_ = 0;        // absolute index of samples_[0]
-  int64_t received_ = 0;            // samples pushed so far
-  int64_t frames_ = 0;              // log-mel rows made so far
-  int pending_ = 0;                 // rows written but not yet pushed into the trunk
+  std::vector<float> samples_;  // those that later frames still need
+  int64_t first_sample_ = 0;    // absolute index of samples_[0]
+  int64_t received_ = 0;        // samples pushed so far
+  int64_t frames_ = 0;          // log-mel rows made so far
+  int pending_ = 0;             // rows written but not yet pushed into the trunk
   bool closed_ = false;
 };
 

@@ -1,4 +1,4 @@
-#include "pack.h"
+#include "core/pack.h"
 
 #include <algorithm>
 #include <cmath>
@@ -24,8 +24,10 @@ namespace {
 
 template <class T>
 T convert(float x) {
-  if constexpr (sizeof(T) == 2) return to_bf16(x);
-  else return x;
+  if constexpr (sizeof(T) == 2)
+    return to_bf16(x);
+  else
+    return x;
 }
 
 template <class T>

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "kernels/kernels.h"
-#include "memory.h"
+#include "core/kernels/kernels.h"
+#include "core/memory.h"
 
 namespace mtfa {
 

@@ -1,9 +1,9 @@
-#include "recurrent.h"
+#include "core/recurrent.h"
 
 #include <algorithm>
 #include <string>
 
-#include "pack.h"
+#include "core/pack.h"
 
 namespace mtfa {
 
@@ -27,9 +27,8 @@ RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& t
   for (int layer = 0; layer < 2; ++layer) {
     for (int direction = 0; direction < 2; ++direction) {
       const std::string suffix = "_l" + std::to_string(layer) + (direction ? "_reverse" : "");
-      directions[layer][direction] = {
-          pack_gru(tensors.get("gru.weight_hh" + suffix, {3 * h, h}), h, kernels.gru_block),
-          pack_vector(tensors.get("gru.bias_new" + suffix, {h}), h, kernels.gru_block)};
+      directions[layer][direction] = {pack_gru(tensors.get("gru.weight_hh" + suffix, {3 * h, h}), h, kernels.gru_block),
+                                      pack_vector(tensors.get("gru.bias_new" + suffix, {h}), h, kernels.gru_block)};
       if (layer == 0) continue;
       const float* weight = tensors.get("gru.weight_ih" + suffix, {3 * h, 2 * h});
       const float* bias = tensors.get("gru.bias_input" + suffix, {3 * h});
@@ -37,7 +36,8 @@ RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& t
         const int column = (3 * direction + row / h) * hidden + row % h;
         input1_bias[column] = bias[row];
         for (int k = 0; k < 2 * h; ++k) {
-          matrix[static_cast<size_t>(k / h * hidden + k % h) * 6 * hidden + column] = weight[static_cast<size_t>(row) * 2 * h + k];
+          matrix[static_cast<size_t>(k / h * hidden + k % h) * 6 * hidden + column] =
+              weight[static_cast<size_t>(row) * 2 * h + k];
         }
       }
     }
@@ -70,8 +70,8 @@ void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
   for (int64_t t = 0; t < frames; ++t) gates[t] = gates_.row(t), states[t] = states_.row(t);
   pool.run(2, [&](int direction) {  // the backward direction stands behind the forward's in each row
     const auto& weights = w.directions[index][direction];
-    w.kernels.gru({weights.hidden.data(), weights.bias_new.data(), gates.data(), direction * 3 * w.hidden, states.data(),
-                   direction * w.hidden, frames, w.hidden, direction == 1});
+    w.kernels.gru({weights.hidden.data(), weights.bias_new.data(), gates.data(), direction * 3 * w.hidden,
+                   states.data(), direction * w.hidden, frames, w.hidden, direction == 1});
   });
 }
 
@@ -91,13 +91,15 @@ void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool)
     const int64_t first = group * kGroup;
     const int rows = static_cast<int>(std::min(kGroup, count - first));
     if (rows <= 0) return;
-    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns), last(static_cast<size_t>(rows) * w.output_columns);
-    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.head_hidden.data(), w.head_hidden_bias.data(), middle.data(),
-                          w.head_columns, rows, 2 * hidden, w.head_columns, true});
+    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns),
+        last(static_cast<size_t>(rows) * w.output_columns);
+    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.head_hidden.data(), w.head_hidden_bias.data(),
+                          middle.data(), w.head_columns, rows, 2 * hidden, w.head_columns, true});
     w.kernels.fp32.dense({middle.data(), w.head_columns, w.head_output.data(), w.head_output_bias.data(), last.data(),
                           w.output_columns, rows, w.head_columns, w.output_columns, false});
     float* to = out + first * classes;
-    for (int r = 0; r < rows; ++r) std::copy_n(last.data() + static_cast<size_t>(r) * w.output_columns, classes, to + r * classes);
+    for (int r = 0; r < rows; ++r)
+      std::copy_n(last.data() + static_cast<size_t>(r) * w.output_columns, classes, to + r * classes);
     w.kernels.sigmoid(to, static_cast<int64_t>(rows) * classes);
   });
 }

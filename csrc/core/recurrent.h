@@ -5,10 +5,10 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/kernels.h"
-#include "memory.h"
-#include "thread_pool.h"
-#include "weights.h"
+#include "core/kernels/kernels.h"
+#include "core/memory.h"
+#include "core/thread_pool.h"
+#include "core/weights.h"
 
 namespace mtfa {
 
@@ -39,8 +39,8 @@ class RecurrentWeights {
   };
   const NetworkShape shape;
   const Kernels& kernels;
-  int hidden;                  // padded units
-  Direction directions[2][2];  // [layer][direction]
+  int hidden;                               // padded units
+  Direction directions[2][2];               // [layer][direction]
   AlignedArray<float> input1, input1_bias;  // the second layer's input projection
   AlignedArray<float> head_hidden, head_hidden_bias, head_output, head_output_bias;
   int head_columns, output_columns;  // padded

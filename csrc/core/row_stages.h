@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels/kernels.h"
-#include "stages.h"
+#include "core/kernels/kernels.h"
+#include "core/stages.h"
 
 namespace mtfa {
 

@@ -1,4 +1,4 @@
-#include "stages.h"
+#include "core/stages.h"
 
 #include <algorithm>
 #include <stdexcept>

@@ -11,8 +11,8 @@
 #include <memory>
 #include <vector>
 
-#include "memory.h"
-#include "thread_pool.h"
+#include "core/memory.h"
+#include "core/thread_pool.h"
 
 namespace mtfa {
 

@@ -1,18 +1,18 @@
-#include "trunk.h"
+#include "core/trunk.h"
 
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "pack.h"
-#include "row_stages.h"
+#include "core/pack.h"
+#include "core/row_stages.h"
 
 namespace mtfa {
 
 namespace {
 
-constexpr int kDepth = 3;   // poolings of the hourglass
-constexpr int kBand = 32;   // frames that move through the pipeline together: four rows at its deepest level
+constexpr int kDepth = 3;  // poolings of the hourglass
+constexpr int kBand = 32;  // frames that move through the pipeline together: four rows at its deepest level
 
 template <class T>
 struct ConvWeights {
@@ -51,13 +51,14 @@ class TypedTrunkWeights : public TrunkWeights {
     if (shape.variant == Variant::mtfa) {
       std::string path = "attention.mask";
       for (int i = 0; i < kDepth; ++i, path += ".inner") {
-        hourglass[i] = {block(tensors, path + ".skip"), block(tensors, path + ".low_in"), block(tensors, path + ".low_out")};
+        hourglass[i] = {block(tensors, path + ".skip"), block(tensors, path + ".low_in"),
+                        block(tensors, path + ".low_out")};
       }
       inner = block(tensors, path);
     }
     if (shape.variant != Variant::res && shape.mask_projection) {
-      projection = pack_dense<T>(transposed(tensors.get("attention.projection.weight", {c, c, 1, 1}), c, c), c, c, channels,
-                                 kernels.panel);
+      projection = pack_dense<T>(transposed(tensors.get("attention.projection.weight", {c, c, 1, 1}), c, c), c, c,
+                                 channels, kernels.panel);
       projection_bias = pack_vector(tensors.get("attention.projection.bias", {c}), c, kernels.panel);
     }
     pack_gru_input(tensors);
@@ -80,7 +81,8 @@ class TypedTrunkWeights : public TrunkWeights {
   static std::vector<float> transposed(const float* matrix, int rows, int columns) {
     std::vector<float> out(static_cast<size_t>(rows) * columns);
     for (int r = 0; r < rows; ++r) {
-      for (int c = 0; c < columns; ++c) out[static_cast<size_t>(c) * rows + r] = matrix[static_cast<size_t>(r) * columns + c];
+      for (int c = 0; c < columns; ++c)
+        out[static_cast<size_t>(c) * rows + r] = matrix[static_cast<size_t>(r) * columns + c];
     }
     return out;
   }
@@ -136,13 +138,14 @@ class GruInputStage : public Stage {
     // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
     const int rows = static_cast<int>(last - first), depth = weights_.gru_depth, columns = weights_.gru_columns;
     gathered_.resize(static_cast<size_t>(kBand) * depth);
-    for (int r = 0; r < rows; ++r) std::copy_n(input_->row(first + r), depth, gathered_.data() + static_cast<size_t>(r) * depth);
+    for (int r = 0; r < rows; ++r)
+      std::copy_n(input_->row(first + r), depth, gathered_.data() + static_cast<size_t>(r) * depth);
     float* out = sink_(first);
     const int panel = weights_.kernels.panel;
     pool.run(columns / panel, [&](int i) {
       const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
-      weights_.typed.dense({gathered_.data(), depth, weights_.gru_input.data() + n * depth, weights_.gru_bias.data() + n,
-                            out + n, columns, rows, depth, panel, false});
+      weights_.typed.dense({gathered_.data(), depth, weights_.gru_input.data() + n * depth,
+                            weights_.gru_bias.data() + n, out + n, columns, rows, depth, panel, false});
     });
   }
 
@@ -178,9 +181,9 @@ class TypedTrunk : public Trunk {
       skip = block(block(stem, w.mask[0]), w.mask[1]);
     }
     const MapStage<T>* features = block(block(stem, w.features[0], pacer), w.features[1]);
-    const auto* gate = pipeline_.add<GateStage<T>>(
-        features, skip, projected, w.typed, w.projection.size() ? w.projection.data() : nullptr,
-        w.projection_bias.data(), w.shape.pooling);
+    const auto* gate = pipeline_.add<GateStage<T>>(features, skip, projected, w.typed,
+                                                   w.projection.size() ? w.projection.data() : nullptr,
+                                                   w.projection_bias.data(), w.shape.pooling);
     pipeline_.add<GruInputStage<T>>(gate, w, std::move(sink));
     pipeline_.plan();
   }
@@ -195,7 +198,8 @@ class TypedTrunk : public Trunk {
   int projection_columns() const { return round_up(weights_->channels, weights_->kernels.panel); }
 
   const MapStage<T>* block(const MapStage<T>* in, const BlockWeights<T>& w, const Stage* pacer = nullptr) {
-    auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1.weights.data(), w.conv1.bias.data());
+    auto* first =
+        pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1.weights.data(), w.conv1.bias.data());
     if (pacer) first->pace(pacer);
     return pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2.weights.data(), w.conv2.bias.data());
   }
@@ -221,8 +225,8 @@ class TypedTrunk : public Trunk {
 
 }  // namespace
 
-std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
-                                               bool bf16) {
+std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,
+                                               const Kernels& kernels, bool bf16) {
   if (bf16) return std::make_shared<TypedTrunkWeights<Bf16>>(shape, tensors, kernels, *kernels.bf16);
   return std::make_shared<TypedTrunkWeights<float>>(shape, tensors, kernels, kernels.fp32);
 }

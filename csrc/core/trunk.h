@@ -5,9 +5,9 @@
 #include <functional>
 #include <memory>
 
-#include "kernels/kernels.h"
-#include "stages.h"
-#include "weights.h"
+#include "core/kernels/kernels.h"
+#include "core/stages.h"
+#include "core/weights.h"
 
 namespace mtfa {
 
@@ -31,8 +31,8 @@ class Trunk {
   virtual int band() const = 0;
 };
 
-std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
-                                               bool bf16);
+std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,
+                                               const Kernels& kernels, bool bf16);
 std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink);
 
 }  // namespace mtfa

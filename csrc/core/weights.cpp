@@ -1,4 +1,4 @@
-#include "weights.h"
+#include "core/weights.h"
 
 #include <stdexcept>
 
@@ -18,7 +18,8 @@ const float* Tensors::get(const std::string& name, const std::vector<int64_t>& s
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) throw std::invalid_argument("tensor " + name + ": missing");
   if (found->second.shape != shape) {
-    throw std::invalid_argument("tensor " + name + ": got shape " + text(found->second.shape) + ", allowed: " + text(shape));
+    throw std::invalid_argument("tensor " + name + ": got shape " + text(found->second.shape) +
+                                ", allowed: " + text(shape));
   }
   return found->second.data;
 }

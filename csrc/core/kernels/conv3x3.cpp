@@ -1,6 +1,6 @@
 // The 3x3 convolution of each instruction set.
-#include "rows.h"
-#include "winograd.h"
+#include "core/kernels/rows.h"
+#include "core/kernels/winograd.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {

@@ -3,7 +3,7 @@
 // does not depend on how rows are grouped into tiles.
 #pragma once
 
-#include "simd.h"
+#include "core/kernels/simd.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
@@ -38,8 +38,8 @@ struct Step<Bf16> {
     return _mm512_set1_epi32(pair);
   }
   MTFA_INLINE static Vec multiply_add(Vec sum, __m512i x, Weights w) {
-    return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(x),
-                                                  reinterpret_cast<__m512bh>(w)));
+    return reinterpret_cast<Vec>(
+        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w)));
   }
 };
 #endif
@@ -81,8 +81,8 @@ template <class T>
 MTFA_INLINE void gemm_panel(const T* a, ptrdiff_t a_stride, const T* panel, int rows, int depth, const float* bias,
                             bool clamp, float* c, ptrdiff_t c_stride) {
   int r = 0;
-#define MTFA_TILES(n)                                                                             \
-  for (; r + (n) <= rows; r += (n)) {                                                             \
+#define MTFA_TILES(n)                                                                                   \
+  for (; r + (n) <= rows; r += (n)) {                                                                   \
     gemm_tile<n, T>(a + r * a_stride, a_stride, panel, depth, bias, clamp, c + r * c_stride, c_stride); \
   }
   MTFA_TILES(kTileRows)

@@ -3,8 +3,8 @@
 // A step is 3 * hidden dot products with the previous state. A block of units keeps the sums of its three
 // gates in registers while the state is broadcast value by value against weights that stream from the
 // caches in the order of their use.
-#include "gemm.h"
-#include "rows.h"
+#include "core/kernels/gemm.h"
+#include "core/kernels/rows.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
@@ -15,8 +15,8 @@ constexpr int kUnitVectors = 4;
 constexpr int kBlock = kUnitVectors * kWidth;
 
 // Units u .. u + kBlock of the next state. `weights` is this block's (hidden, 3, kBlock).
-MTFA_INLINE void step_block(const float* weights, const float* bias_new, const float* gates, const float* state, int hidden,
-                            int u, float* next) {
+MTFA_INLINE void step_block(const float* weights, const float* bias_new, const float* gates, const float* state,
+                            int hidden, int u, float* next) {
   Vec sum[3][kUnitVectors];
 #pragma GCC unroll 4
   for (int v = 0; v < kUnitVectors; ++v) {

@@ -71,9 +71,9 @@ struct GateRow {
 // One direction of one GRU layer. Gates r, z, n in torch's order and equations; `hidden` is padded to
 // the table's gru_block, each gate's columns with it.
 struct GruRun {
-  const float* weights;    // as packed by pack_gru for this table
-  const float* bias_new;   // b_hn (hidden)
-  float* const* gates;  // per frame, from gates_offset: (3 * hidden) = W_ih x + b_ih (+ b_hr, b_hz)
+  const float* weights;   // as packed by pack_gru for this table
+  const float* bias_new;  // b_hn (hidden)
+  float* const* gates;    // per frame, from gates_offset: (3 * hidden) = W_ih x + b_ih (+ b_hr, b_hz)
   ptrdiff_t gates_offset;
   float* const* states;  // per frame, from states_offset: (hidden), written
   ptrdiff_t states_offset;

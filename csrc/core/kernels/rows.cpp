@@ -1,7 +1,7 @@
 // The passes over rows that are not convolutions 64 -> 64: stem, pooling, upsample-add, gate.
-#include "rows.h"
+#include "core/kernels/rows.h"
 
-#include "gemm.h"
+#include "core/kernels/gemm.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
@@ -91,11 +91,11 @@ void sigmoid_in_place(float* x, int64_t n) {
   std::memcpy(x + i, rest, sizeof(float) * (n - i));
 }
 
-#define MTFA_ROWS(T)                                                 \
-  template void stem_row<T>(const StemRow<T>&);                      \
-  template void pool_rows<T>(const T*, const T*, T*, int, int);      \
+#define MTFA_ROWS(T)                                                   \
+  template void stem_row<T>(const StemRow<T>&);                        \
+  template void pool_rows<T>(const T*, const T*, T*, int, int);        \
   template void upsample_add_row<T>(const T*, const T*, T*, int, int); \
-  template void dense_rows<T>(const Dense<T>&);                      \
+  template void dense_rows<T>(const Dense<T>&);                        \
   template void gate_row<T>(const GateRow<T>&);
 MTFA_ROWS(float)
 #ifdef __AVX512BF16__

@@ -1,7 +1,7 @@
 // Declarations of one instruction set's kernels, for its table (table.cpp).
 #pragma once
 
-#include "simd.h"
+#include "core/kernels/simd.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {

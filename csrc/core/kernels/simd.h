@@ -6,7 +6,7 @@
 #include <cstring>
 #include <new>
 
-#include "kernels.h"
+#include "core/kernels/kernels.h"
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -37,7 +37,7 @@ typedef float UnalignedVec __attribute__((vector_size(kVectorBytes), aligned(4),
 MTFA_INLINE Vec splat(float x) { return x - Vec{}; }  // x - 0 is x, the compiler drops it
 MTFA_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 MTFA_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
-MTFA_INLINE Vec relu(Vec x) { return x < 0.0f ? Vec{} : x; }  // NaN stays NaN, as in torch
+MTFA_INLINE Vec relu(Vec x) { return x < 0.0f ? Vec{} : x; }                    // NaN stays NaN, as in torch
 MTFA_INLINE Vec max(Vec a, Vec b) { return a >= b ? a : (a < b ? b : a + b); }  // NaN wins
 
 #ifdef __AVX512BF16__

@@ -1,6 +1,6 @@
 // This instruction set's table of kernels.
-#include "gemm.h"
-#include "rows.h"
+#include "core/kernels/gemm.h"
+#include "core/kernels/rows.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
@@ -17,7 +17,8 @@ const Kernels& kernels() {
 #else
   const TypedKernels<Bf16>* const bf16_kernels = nullptr;
 #endif
-  static const Kernels table = {kPanel, 4 * kWidth, true, true, typed_kernels<float>(), bf16_kernels, gru_run, sigmoid_in_place};
+  static const Kernels table = {kPanel,  4 * kWidth,      true, true, typed_kernels<float>(), bf16_kernels,
+                                gru_run, sigmoid_in_place};
   return table;
 }
 

@@ -7,7 +7,7 @@
 // weights (16 x C x C) fit the second-level cache together.
 #pragma once
 
-#include "gemm.h"
+#include "core/kernels/gemm.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
