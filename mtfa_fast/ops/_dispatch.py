@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..backends.support import Support
@@ -83,7 +82,7 @@ def ladder(args: Iterable[Any]) -> tuple[str, ...]:
     return LADDERS.get(next(_tensors(args)).device.type, OTHER_DEVICES)
 
 
-def _tensors(args: Iterable[Any]) -> Iterable[Tensor] | Any:
+def _tensors(args: Iterable[Any]) -> Iterator[Tensor]:
     for arg in args:
         if isinstance(arg, Tensor):
             yield arg
@@ -91,7 +90,7 @@ def _tensors(args: Iterable[Any]) -> Iterable[Tensor] | Any:
             yield from (t for t in arg if isinstance(t, Tensor))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(backend: str, stem: str) -> ModuleType | str:
     """The backend's module for an op, imported on first use, or the text of why there is none.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 NAMESPACE = "mtfa_fast"
-_library = torch.library.Library(NAMESPACE, "DEF")  # noqa: TOR901 - held for the life of the process
+_library = torch.library.Library(NAMESPACE, "DEF")
 _AUTOCAST_DEVICES = ("cpu", "cuda")
 
 Rule = Callable[[str, list[Tensor]], torch.dtype]
@@ -93,7 +93,7 @@ def batched(name: str, run: Callable[..., Any]) -> None:
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
         folded = []
-        for arg, dim in zip(args, in_dims):
+        for arg, dim in zip(args, in_dims, strict=True):
             if isinstance(arg, Tensor):
                 arg = arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
                 arg = arg.flatten(0, 1)

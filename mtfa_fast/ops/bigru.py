@@ -27,7 +27,9 @@ def _check(x: Tensor, weights: Sequence[Tensor]) -> None:
     if x.dtype not in FLOATS:
         raise refusal("x", x.dtype, "float32, float16, bfloat16, float64")
     if not weights or len(weights) % gru_layers.PER_LAYER:
-        raise refusal("weights", f"{len(weights)} tensors", f"{gru_layers.PER_LAYER} for each layer, as in torch.nn.GRU")
+        raise refusal(
+            "weights", f"{len(weights)} tensors", f"{gru_layers.PER_LAYER} for each layer, as in torch.nn.GRU"
+        )
     hidden, inputs = weights[1].shape[-1], x.shape[2]
     for index, weight in enumerate(weights):
         kind = index % gru_layers.PER_DIRECTION

@@ -12,10 +12,7 @@ from ._dispatch import Table
 from ._library import batched, define, not_differentiable
 from .median_filter import require_window
 
-SCHEMA = (
-    "detect_runs(Tensor probabilities, float[] thresholds, int[] windows, "
-    'str backend="auto") -> (Tensor, Tensor)'
-)
+SCHEMA = 'detect_runs(Tensor probabilities, float[] thresholds, int[] windows, str backend="auto") -> (Tensor, Tensor)'
 
 
 def _check(probabilities: Tensor, thresholds: Sequence[float], windows: Sequence[int]) -> None:

@@ -21,8 +21,7 @@ def bigru(x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def bigru_recurrence(gi: Tensor, w_hh: Tensor, b_hn: Tensor) -> tuple[Tensor, Tensor]:
     """One layer: gi (B, T, 2, 3H), w_hh (2, 3H, H), b_hn (2, H) -> out (B, T, 2H), gates (B, T, 2, 4, H)."""
-    batch, steps, _, width = gi.shape
-    hidden = width // 3
+    batch, hidden = gi.shape[0], w_hh.shape[2]
     projected = _in_step_order(gi).to(w_hh.dtype)  # (T, 2, B, 3H)
     bias = torch.cat((b_hn.new_zeros(2, 2 * hidden), b_hn), dim=1).unsqueeze(1)
     transposed = w_hh.transpose(1, 2)
@@ -57,7 +56,7 @@ def bigru_recurrence_backward(d_out: Tensor, out: Tensor, gates: Tensor, w_hh: T
     d_states = _in_step_order(d_out.unflatten(2, (2, hidden))).to(w_hh.dtype)
     carried = torch.zeros_like(states[0])
     totals = []
-    for d_state, factor, keep in zip(d_states.flip(0), factors.flip(0), z.flip(0)):
+    for d_state, factor, keep in zip(d_states.flip(0), factors.flip(0), z.flip(0), strict=True):
         total = d_state + carried
         totals.append(total)
         carried = torch.baddbmm(keep * total, (factor * total.unsqueeze(-2)).flatten(2), w_hh)
