@@ -118,7 +118,7 @@ class ChunkSampler:
             wave = aug.filter_wave(wave, rate, rng, aug.BACKGROUND_FILTER_DB, limit=0.2)
         if on.distractors and rng.random() < 0.3:
             for _ in range(rng.integers(1, 4)):
-                size = int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate)
+                size = min(int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate), len(wave) // 2)
                 piece = aug.fade(self._crop(rng, size), rate)
                 start = int(rng.integers(0, len(wave) - size + 1))
                 under = wave[start : start + size]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import audio
 from .mixing import CLASSES
 
 SPLITS = {"train": "devtrain", "test": "devtest"}
@@ -140,27 +141,10 @@ class SourceAudio:
         kept = self._kept.get(path)
         if kept is not None:
             return kept
-        wave = read_mono(path, self.sample_rate)
+        wave = audio.read(path, self.sample_rate)
         if wave.nbytes + sum(w.nbytes for w in self._kept.values()) <= self.cache_bytes:
             self._kept[path] = wave
         return wave
-
-
-def read_mono(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    """Mean of the channels, resampled where needed, float32 (n,). ValueError naming an unreadable or empty file."""
-    import soundfile
-    import soxr
-
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: cannot be read as audio ({error})") from None
-    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if rate != sample_rate and wave.size:
-        wave = soxr.resample(wave, rate, sample_rate)
-    if wave.size == 0:
-        raise ValueError(f"{path}: holds no samples")
-    return np.ascontiguousarray(wave, dtype=np.float32)
 
 
 def _read_yaml(path: Path) -> Any:
