@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -47,7 +47,7 @@ class _File(soundfile.SoundFile):
 
 def blocks(
     path: str | os.PathLike[str], target_rate: int, *, block_seconds: float = BLOCK_SECONDS
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Decode ``path`` block by block: mono float32 arrays (n,) at ``target_rate`` Hz, n >= 1, nominally in [-1, 1].
 
     Memory is bounded by ``block_seconds`` and does not grow with the file. The concatenated samples

@@ -20,7 +20,8 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"mode: got {mode!r}, allowed: 'w', 'wb'")
-    text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    # A file name that is not UTF-8 must not end a run when it is written into a table.
+    text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, mode, **text) as file:
             yield file

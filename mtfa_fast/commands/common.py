@@ -1,0 +1,40 @@
+"""What the commands share: errors that end a run, and how durations are written."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+WeightsOption: TypeAlias = Annotated[
+    str, Parameter(help="Name of shipped weights, a .safetensors file, or a folder that holds one.")
+]
+DeviceOption: TypeAlias = Annotated[str, Parameter(help="cpu (C++ engine), or cuda, cuda:1, ... (torch).")]
+PrecisionOption: TypeAlias = Annotated[
+    Literal["auto", "fp32", "bf16"], Parameter(help="Arithmetic of the network; auto takes bf16 where it pays.")
+]
+ThreadsOption: TypeAlias = Annotated[
+    int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
+]
+
+
+class UsageError(Exception):
+    """The command cannot start as it was written: exit code 2, nothing done."""
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal; stdout is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """``"1 recording"``, ``"2 recordings"``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def clock(seconds: float) -> str:
+    """``"3.2 s"``, ``"12.5 min"``, ``"3.0 h"``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"

@@ -1,0 +1,161 @@
+"""``mtfa-fast detect``: recordings in, a table of events out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, clock, count, say
+from .discover import Recording, discover
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..detector import Detector
+    from .sink import Sink
+
+LONG_SECONDS = 120.0  # of audio; below, no progress bar is worth its flicker
+
+
+def detect(
+    files: Annotated[list[str], Parameter(help="Recordings, folders or quoted patterns such as 'day*/*.wav'.")],
+    /,
+    *,
+    weights: WeightsOption = "rare-events",
+    format: Annotated[
+        Literal["table", "tsv", "csv", "json", "audacity"] | None,
+        Parameter(help="Default: by the suffix of --output; csv for a folder; a table on the terminal."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        Parameter(
+            alias="-o",
+            help="A file for all recordings, or a folder (one that exists, or ends in a slash) for a file each.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        Parameter(
+            alias="-t", help="Probability that makes an event: 0.3 for all classes, or CLASS=0.3; may be repeated."
+        ),
+    ] = None,
+    recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
+    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "cpu",
+) -> int:
+    """Find sound events in recordings and print them as a table.
+
+    A recording that cannot be read is reported and the others go on. Exit code 0: all recordings were read;
+    1: some were not; 2: nothing was done, because the command itself is wrong.
+    """
+    from ..detector import Detector
+    from ..events import decide
+    from .sink import Sink
+
+    if jobs < 1:
+        raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
+    found = discover(files, recursive=recursive)
+    sink = Sink(found.recordings, output, format)
+    try:
+        detector = Detector.from_pretrained(weights, device=device, precision=precision, threads=threads)
+        levels = parse_thresholds(threshold or [], detector.config)
+        decide(detector.config, threshold=levels)
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(str(error)) from error
+    for problem in found.problems:
+        say(f"error: {problem}")
+    if len(files) > 1 or len(found.recordings) != 1 or found.skipped:
+        say(f"found {found.describe()}")
+    failed = len(found.problems)
+    if found.recordings:
+        failed += run(detector, found.recordings, sink, levels, jobs)
+    return 1 if failed else 0
+
+
+def parse_thresholds(texts: list[str], config: Config) -> dict[str, float]:
+    """``["0.3", "gunshot=0.5"]`` -> threshold per class; what names a class wins. ValueError naming the text."""
+    general: dict[str, float] = {}
+    named: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ValueError(f"threshold: got {text!r}, allowed: a number or CLASS=number") from None
+        if equals:
+            named[name] = value
+        else:
+            general = dict.fromkeys(config.class_names, value)
+    return general | named
+
+
+def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dict[str, float], jobs: int) -> int:
+    """Detect and write, report what fails; how many recordings failed."""
+    by_path = {recording.path: recording for recording in recordings}
+    failed = events = 0
+    seconds, start = 0.0, time.perf_counter()
+    with _progress(recordings) as advance, sink:
+        for path, answer in detector.detect_files(by_path, jobs=jobs, progress=lambda _, done: advance(done)):
+            if isinstance(answer, Exception):
+                failed += 1
+                say(f"error: {describe(str(path), answer)}")
+                continue
+            result = answer.with_(threshold=levels)
+            sink.add(by_path[str(path)], result)
+            events += len(result)
+            seconds += result.duration
+    taken = time.perf_counter() - start
+    read = count(len(recordings) - failed, "recording")
+    done = f"{read} ({clock(seconds)}), {count(events, 'event')}, in {clock(taken)}"
+    say(f"{done}; {failed} failed" if failed else done)
+    return failed
+
+
+def describe(path: str, error: Exception) -> str:
+    """An error in one line that names the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path}: {error.strerror}"
+    text = str(error) or type(error).__name__
+    return text if path in text else f"{path}: {text}"
+
+
+@contextmanager
+def _progress(recordings: list[Recording]) -> Iterator[Callable[[float], None]]:
+    """A bar with a time estimate on stderr, where that is a terminal and there is much to do."""
+    total = _stated_seconds(recordings) if sys.stderr.isatty() else 0.0
+    if total < LONG_SECONDS:
+        yield lambda seconds: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # With both streams on one terminal, rows are printed above the bar; a piped stdout stays untouched.
+    both = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=both) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda seconds: bar.advance(task, seconds)
+
+
+def _stated_seconds(recordings: list[Recording]) -> float:
+    from ..audio import stated_duration
+
+    total = 0.0
+    for recording in recordings:
+        try:
+            total += stated_duration(recording.path)
+        except (OSError, ValueError):  # reported when it is that recording's turn
+            continue
+    return total

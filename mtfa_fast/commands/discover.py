@@ -1,0 +1,113 @@
+"""Which recordings a command line means: files, folders and patterns, and what was left out and why."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .common import count
+
+# Only for choosing inside a folder; a file that is named is opened whatever it is called.
+AUDIO = "wav wave bwf flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf w64 rf64 sph voc"
+OTHER_AUDIO = "m4a aac mp4 wma webm amr ape wv mka mkv"
+AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES = ({f".{name}" for name in names.split()} for names in (AUDIO, OTHER_AUDIO))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """``path`` as it is opened and reported; ``name`` relative to the folder it was found in."""
+
+    path: str
+    name: str
+
+
+@dataclass
+class Found:
+    recordings: list[Recording] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> how many
+    problems: list[str] = field(default_factory=list)  # arguments that led to nothing
+
+    def describe(self) -> str:
+        """``"12 recordings; skipped 3: 2 not audio (.txt), 1 folder (...)"``."""
+        text = count(len(self.recordings), "recording")
+        if self.skipped:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(self.skipped.items()))
+            text += f"; skipped {self.skipped.total()}: {reasons}"
+        return text
+
+
+def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
+    """Recordings of files, folders (``recursive``: and the folders below) and glob patterns, in order, each once."""
+    found, seen = Found(), set[str]()
+    for argument in arguments:
+        candidates = _candidates(argument, recursive, found)
+        added = repeated = 0
+        for recording in candidates:
+            identity = os.path.realpath(recording.path)
+            if identity in seen:
+                repeated += 1
+                continue
+            seen.add(identity)
+            found.recordings.append(recording)
+            added += 1
+        if repeated:
+            found.skipped["named twice"] += repeated
+        elif not added:
+            found.problems.append(_problem(argument))
+    return found
+
+
+def _candidates(argument: str, recursive: bool, found: Found) -> Iterator[Recording]:
+    if os.path.isdir(argument):
+        for path in _walk(argument, recursive, found):
+            if _is_audio(path, found):
+                yield Recording(path, os.path.relpath(path, argument))
+    elif os.path.lexists(argument):
+        yield Recording(argument, os.path.basename(argument))
+    elif glob.has_magic(argument):
+        # "*.dat" says what is wanted, "*" does not.
+        any_suffix = bool(Path(argument).suffix) and not glob.has_magic(Path(argument).suffix)
+        for path in sorted(glob.glob(argument, recursive=True)):
+            if os.path.isdir(path):
+                found.skipped["folder(s) matched by a pattern"] += 1
+            elif any_suffix or _is_audio(path, found):
+                yield Recording(path, os.path.basename(path))
+
+
+def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
+    """Files of a folder in order of name; an unreadable folder is a problem, not the end."""
+
+    def unreadable(error: OSError) -> None:
+        found.problems.append(f"{error.filename}: {error.strerror}")
+
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if not recursive and folders:
+            found.skipped["folder(s) (--recursive searches them)"] += len(folders)
+            folders.clear()
+        yield from (os.path.join(parent, name) for name in sorted(files))
+
+
+def _is_audio(path: str, found: Found) -> bool:
+    name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
+    if name.startswith("."):
+        found.skipped["hidden"] += 1
+    elif suffix in AUDIO_SUFFIXES:
+        return True
+    elif suffix in OTHER_AUDIO_SUFFIXES:
+        found.skipped[f"in a format that libsndfile does not read ({suffix}), convert to FLAC or WAV"] += 1
+    else:
+        found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
+    return False
+
+
+def _problem(argument: str) -> str:
+    if os.path.isdir(argument):
+        return f"{argument}: no audio files in this folder"
+    return (
+        f"{argument}: no such file or folder" if not glob.has_magic(argument) else f"{argument}: matches no audio file"
+    )

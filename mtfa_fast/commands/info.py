@@ -1,0 +1,96 @@
+"""``mtfa-fast info``: what is installed, what would run here, and why."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+
+from .common import WeightsOption
+
+Row = tuple[str, str]
+
+
+def info(*, weights: WeightsOption = "rare-events") -> int:
+    """Show versions, the CPU's instruction set, threads, torch and CUDA, and the weights.
+
+    Exit code 0 if everything that detection on the CPU needs is there, else 1.
+    """
+    rows = [*_versions(), *_torch()]
+    ready = True
+    try:
+        rows.extend(_engine(weights))  # keeps what is known before the first failure
+    except (ValueError, OSError, ImportError) as error:
+        ready = False
+        rows.append(("cannot detect", str(error)))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0 if ready else 1
+
+
+def _versions() -> Iterator[Row]:
+    import numpy
+    import soundfile
+
+    from .. import __version__
+
+    yield "mtfa-fast", __version__
+    yield "python", f"{platform.python_version()}, {platform.platform()}"
+    yield "numpy", numpy.__version__
+    yield "libsndfile", f"{soundfile.__libsndfile_version__} (soundfile {soundfile.__version__})"
+    for package in ("soxr", "safetensors"):
+        yield package, metadata.version(package)
+
+
+def _torch() -> Iterator[Row]:
+    if find_spec("torch") is None:
+        yield "torch", "not installed (only the layer, training and CUDA need it): pip install 'mtfa-fast[torch]'"
+        return
+    import torch
+
+    yield "torch", torch.__version__
+    yield "triton", metadata.version("triton") if find_spec("triton") else "not installed: no fused GPU kernels"
+    if not torch.backends.cuda.is_built():
+        yield "cuda", "none: this torch is built without CUDA"
+    elif not torch.cuda.is_available():
+        yield "cuda", f"none: torch is built for CUDA {torch.version.cuda} but finds no device or driver"
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        size = f"{device.total_memory / 2**30:.0f} GiB"
+        yield f"cuda:{index}", f"{device.name}, compute capability {device.major}.{device.minor}, {size}"
+
+
+def _engine(source: str) -> Iterator[Row]:
+    from .. import _core
+    from ..engine.cpu import CpuEngine
+    from ..weights import Weights, find, shipped
+
+    yield "cpu", _cpu_model()
+    yield "instruction sets", ", ".join(_core.available_isas())
+    path, weights = find(source), Weights.load(source)
+    yield "weights", f"{source} ({path}), {path.stat().st_size / 1e6:.1f} MB; shipped: {', '.join(shipped()) or 'none'}"
+    network, features = weights.config.network, weights.config.features
+    yield (
+        "network",
+        f"{network.variant}, {network.channels} channels, {network.hidden} GRU units, {features.sample_rate} Hz",
+    )
+    for c in weights.config.classes:
+        yield "class", f"{c.name}: probability > {c.threshold:g}, median over {c.filter_frames} frames"
+    explained = CpuEngine(weights).explain()
+    for name, reason in explained.pop("reasons").items():
+        explained[name] = reason
+    for name, value in explained.items():
+        yield name, str(value)
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()

@@ -1,0 +1,228 @@
+"""Audio in, events out."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+
+import numpy as np
+
+from . import audio
+from .events import Result
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from .engine.cpu import Precision
+
+Path: TypeAlias = str | os.PathLike[str]
+Progress: TypeAlias = Callable[[str, float], None]
+Recording: TypeAlias = Path | np.ndarray
+T = TypeVar("T")
+DEFAULT_WEIGHTS = "rare-events"
+DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
+
+
+class Stream(Protocol):
+    """One recording in an engine."""
+
+    def push(self, samples: np.ndarray) -> None: ...
+    def finish(self) -> np.ndarray: ...
+
+
+class Engine(Protocol):
+    """What a detector needs of ``engine.cpu.CpuEngine`` or ``engine.torch_engine.TorchEngine``."""
+
+    def stream(self) -> Stream: ...
+    def explain(self) -> dict[str, Any]: ...
+
+
+class Detector:
+    """Finds sound events in recordings of any length, rate, format and channel count.
+
+    >>> detector = Detector.from_pretrained("rare-events")
+    >>> for event in detector("street.wav"):
+    ...     print(event.label, event.onset, event.offset)
+
+    ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` is torch. ``precision``: ``"auto"``,
+    ``"fp32"``, ``"bf16"``. ``threads``: of the C++ engine, default the cores this process may use. One detector
+    may be used from several threads at once. Raises ValueError naming a wrong argument, ImportError where
+    the device needs torch and it is not installed.
+    """
+
+    def __init__(
+        self, weights: Weights, *, device: str = "cpu", precision: Precision = "auto", threads: int | None = None
+    ) -> None:
+        if not isinstance(weights, Weights):
+            raise TypeError(
+                f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
+            )
+        self.config = weights.config
+        self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: Path = DEFAULT_WEIGHTS,
+        *,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> Detector:
+        """A detector from a weight file, the folder that holds it, or the name of weights that come with the package.
+
+        Raises as :meth:`Weights.load` and :class:`Detector`.
+        """
+        return cls(Weights.load(source), device=device, precision=precision, threads=threads)
+
+    @overload  # str is a Sequence of str, but the first signature takes it
+    def __call__(  # type: ignore[overload-overlap]
+        self, recording: Recording, *, sample_rate: int | None = None
+    ) -> Result: ...
+    @overload
+    def __call__(self, recording: Sequence[Recording], *, sample_rate: int | None = None) -> list[Result]: ...
+    def __call__(
+        self, recording: Recording | Sequence[Recording], *, sample_rate: int | None = None
+    ) -> Result | list[Result]:
+        """Events of one recording, or of several in the same order.
+
+        A recording is a path, or an array (samples,) or (samples, channels) with its ``sample_rate`` in
+        Hz. Files are streamed, never held in memory as samples. Raises FileNotFoundError, AudioError or
+        another ValueError naming the file or argument; the first failure of several ends the call
+        (:meth:`detect_files` goes on).
+        """
+        if not isinstance(recording, (list, tuple)):
+            return self._detect(recording, sample_rate, _silent, threading.Event())
+        results = []
+        with closing(self._each(recording, sample_rate, DEFAULT_JOBS, _silent)) as answers:
+            for _, answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+                results.append(answer)
+        return results
+
+    def detect_files(
+        self, paths: Iterable[Path], *, jobs: int = DEFAULT_JOBS, progress: Progress | None = None
+    ) -> Iterator[tuple[Path, Result | Exception]]:
+        """Each path with its result, or with the error that kept it from having one; in the order given.
+
+        ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed.
+        ``progress(path, seconds)`` is called, from the threads that do the work, after each further
+        ``seconds`` of audio. Closing the iterator stops the work.
+        """
+        if isinstance(paths, (str, os.PathLike)):
+            raise TypeError(f"paths: got one path, {os.fspath(paths)!r}, allowed: several")
+        if not isinstance(jobs, int) or jobs < 1:
+            raise ValueError(f"jobs: got {jobs!r}, allowed: an integer >= 1")
+        return self._each(paths, None, jobs, progress or _silent)
+
+    def explain(self) -> dict[str, Any]:
+        """Which engine, instruction set, precision and threads run, and why."""
+        return self.engine.explain()
+
+    def _each(
+        self, recordings: Iterable[T], sample_rate: int | None, jobs: int, progress: Progress
+    ) -> Generator[tuple[T, Result | Exception], None, None]:
+        stop = threading.Event()
+        waiting: deque[tuple[T, Future[Result | Exception]]] = deque()
+        with ThreadPoolExecutor(jobs, thread_name_prefix="mtfa-detect") as pool:
+            try:
+                for recording in recordings:
+                    waiting.append((recording, pool.submit(self._try, recording, sample_rate, progress, stop)))
+                    # A few finished results may wait for a slow first one; thousands must not.
+                    if len(waiting) >= 4 * jobs:
+                        first, future = waiting.popleft()
+                        yield first, future.result()
+                while waiting:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            finally:
+                stop.set()
+                for _, future in waiting:
+                    future.cancel()
+
+    def _try(
+        self, recording: object, sample_rate: int | None, progress: Progress, stop: threading.Event
+    ) -> Result | Exception:
+        try:
+            return self._detect(recording, sample_rate, progress, stop)
+        except Exception as error:  # whatever one file does, the others are still wanted
+            traceback.clear_frames(error.__traceback__)  # or it would keep the file's samples alive
+            return error
+
+    def _detect(self, recording: object, sample_rate: int | None, progress: Progress, stop: threading.Event) -> Result:
+        rate = self.config.features.sample_rate
+        source, blocks = _open(recording, sample_rate, rate)
+        stream, samples = self.engine.stream(), 0
+        with closing(blocks):
+            for block in blocks:
+                if stop.is_set():
+                    raise RuntimeError(f"{source}: stopped")
+                stream.push(block)
+                samples += len(block)
+                progress(source, len(block) / rate)
+        return Result(stream.finish(), self.config, source, samples / rate)
+
+
+def _open(recording: object, sample_rate: int | None, rate: int) -> tuple[str, Generator[np.ndarray, None, None]]:
+    """A recording's name and its mono blocks at ``rate``."""
+    if isinstance(recording, (str, os.PathLike)):
+        if sample_rate is not None:
+            raise ValueError(f"sample_rate: got {sample_rate} with a path, allowed: none, the file states its own")
+        return os.fspath(recording), _ahead(audio.blocks(recording, rate))
+    if not hasattr(recording, "__array__"):
+        raise TypeError(f"recording: got {type(recording).__name__}, allowed: a path or an array, or a list of them")
+    if sample_rate is None:
+        raise ValueError("sample_rate: got none with an array, allowed: the array's rate in Hz")
+    wave = audio.to_mono_resampled(np.asarray(recording), sample_rate, rate)
+    return "array", (block for block in [wave])
+
+
+def make_engine(weights: Weights, *, device: str, precision: Precision, threads: int | None) -> Engine:
+    """The engine for a device; arguments and errors as of :class:`Detector`."""
+    if device == "cpu":
+        from .engine.cpu import CpuEngine
+
+        return CpuEngine(weights, precision=precision, threads=threads)
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ValueError(f"device: got {device!r}, allowed: 'cpu', 'cuda', 'cuda:0', ...")
+    try:
+        import torch
+
+        from .engine.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            f"device {device!r} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'"
+        ) from error
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        found = (
+            f"sees {count} CUDA device{'s' if count != 1 else ''}"
+            if torch.backends.cuda.is_built()
+            else "is built without CUDA"
+        )
+        raise ValueError(f"device: got {device!r}, but torch {torch.__version__} {found}")
+    if threads is not None:
+        raise ValueError(f"threads: got {threads} with device {device!r}, allowed: none")
+    return TorchEngine(weights, device=device, precision=precision)
+
+
+def _ahead(blocks: Generator[np.ndarray, None, None]) -> Generator[np.ndarray, None, None]:
+    """The same blocks, each decoded in another thread while the one before it is used."""
+    with closing(blocks), ThreadPoolExecutor(1, thread_name_prefix="mtfa-decode") as decoder:
+        following = decoder.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = decoder.submit(next, blocks, None)
+            yield block
+
+
+def _silent(source: str, seconds: float) -> None:
+    """No progress is wanted."""
