@@ -5,11 +5,13 @@ namespace py = pybind11;
 
 void register_engine(py::module_& m);
 void register_features(py::module_& m);
+void register_postprocess(py::module_& m);
 void register_runtime(py::module_& m);
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The torch-free C++ core of mtfa-fast.";
   register_runtime(m);
   register_features(m);
+  register_postprocess(m);
   register_engine(m);
 }
