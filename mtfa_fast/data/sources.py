@@ -142,7 +142,7 @@ class SourceAudio:
         if kept is not None:
             return kept
         wave = audio.read(path, self.sample_rate)
-        if wave.nbytes + sum(w.nbytes for w in self._kept.values()) <= self.cache_bytes:
+        if wave.nbytes + sum(w.nbytes for w in tuple(self._kept.values())) <= self.cache_bytes:
             self._kept[path] = wave
         return wave
 

@@ -1,0 +1,41 @@
+"""A small folder of source recordings in the shape of DCASE 2017 Task 2, made of noise and tones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import yaml
+
+RATE = 44_100
+CLASSES = ("babycry", "glassbreak", "gunshot")
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "rare_events"  # real recordings, where they exist
+
+
+def make_sources(root: Path, *, backgrounds: int = 3, events: int = 2, subset: str = "devtest", seed: int = 0) -> Path:
+    """Events of 0.3 to 1.5 s with margins around them, backgrounds of 30 s; one background is stereo at 48 kHz."""
+    rng = np.random.default_rng(seed)
+    listed: dict[str, list[dict]] = {}
+    for k, label in enumerate(CLASSES):
+        folder = root / "events" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        listed[label] = []
+        for i in range(events):
+            seconds = float(rng.uniform(0.3, 1.5))
+            t = np.arange(int((seconds + 0.1) * RATE)) / RATE
+            wave = 0.6 * np.sin(2 * np.pi * (300 + 400 * k + 50 * i) * t) * np.exp(-t)
+            soundfile.write(folder / f"{label}_{i}.wav", wave, RATE, subtype="PCM_16")
+            listed[label].append({"audio_filename": f"{label}_{i}.wav", "segment": [0.05, round(0.05 + seconds, 4)]})
+    (root / "bgs" / "audio").mkdir(parents=True, exist_ok=True)
+    bgs = []
+    for i in range(backgrounds):
+        rate, channels = (48_000, 2) if i == 1 else (RATE, 1)
+        level = 0.02 * np.linspace(0.5, 2.0, 30 * rate)[:, None]  # so that the level depends on the place
+        wave = level * rng.standard_normal((30 * rate, channels))
+        soundfile.write(root / "bgs" / "audio" / f"b{i:03d}.wav", wave, rate, subtype="PCM_16")
+        bgs.append({"filepath": f"audio/b{i:03d}.wav", "classname": ["park", "home"][i % 2], "classid": 1 - i % 2})
+    (root / "cv_setup").mkdir(exist_ok=True)
+    (root / "cv_setup" / f"events_{subset}.yaml").write_text(yaml.safe_dump(listed))
+    (root / "cv_setup" / f"bgs_{subset}.yaml").write_text(yaml.safe_dump(bgs))
+    return root
