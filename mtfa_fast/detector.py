@@ -159,14 +159,17 @@ class Detector:
     def _detect(self, recording: object, sample_rate: int | None, progress: Progress, stop: threading.Event) -> Result:
         rate = self.config.features.sample_rate
         source, blocks = _open(recording, sample_rate, rate)
-        stream, samples = self.engine.stream(), 0
+        stream, samples = None, 0
         with closing(blocks):
             for block in blocks:
                 if stop.is_set():
                     raise RuntimeError(f"{source}: stopped")
+                if stream is None:  # not sooner: a file that cannot be read costs no engine's memory
+                    stream = self.engine.stream()
                 stream.push(block)
                 samples += len(block)
                 progress(source, len(block) / rate)
+        assert stream is not None, "audio has at least one sample or raises"
         return Result(stream.finish(), self.config, source, samples / rate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -73,14 +74,14 @@ def _default_format(folder: Path | None, file: str | None) -> Format:
 
 def _targets(recordings: list[Recording], folder: Path, form: Format) -> dict[str, Path]:
     """The file of each recording: its name with the format's suffix, below the folder as it was found below its own."""
-    targets: dict[str, Path] = {}
+    suffix = SUFFIXES[form]
+    short = {r.path: folder / PurePath(r.name).with_suffix(suffix) for r in recordings}
+    uses = Counter(short.values())
     taken: dict[Path, str] = {}
-    for recording in recordings:
-        target = folder / PurePath(recording.name).with_suffix(SUFFIXES[form])
-        if target in taken:  # street.wav beside street.flac: keep the whole name
-            target = folder / (recording.name + SUFFIXES[form])
+    for path, name in ((r.path, r.name) for r in recordings):
+        # street.wav beside street.flac: both keep the whole name.
+        target = short[path] if uses[short[path]] == 1 else folder / (name + suffix)
         if target in taken:
-            raise UsageError(f"--output: {taken[target]} and {recording.path} would both be written to {target}")
-        targets[recording.path] = target
-        taken[target] = recording.path
-    return targets
+            raise UsageError(f"--output: {taken[target]} and {path} would both be written to {target}")
+        taken[target] = path
+    return {path: target for target, path in taken.items()}
