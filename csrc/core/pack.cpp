@@ -74,6 +74,21 @@ AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel) {
   return out;
 }
 
+AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels) {
+  const int padded = padded_channels(channels);
+  AlignedArray<Bf16> out(static_cast<size_t>(9) * padded * padded);
+  for (int n = 0; n < channels; ++n) {
+    for (int k = 0; k < channels; ++k) {
+      for (int tap = 0; tap < 9; ++tap) {
+        const size_t tile = ((static_cast<size_t>(n / 32) * 9 + tap) * (padded / 32) + k / 32) * 2 + n % 32 / 16;
+        out[tile * 512 + (k % 32 / 2) * 32 + (n % 16) * 2 + k % 2] =
+            to_bf16(weight[(static_cast<size_t>(n) * channels + k) * 9 + tap]);
+      }
+    }
+  }
+  return out;
+}
+
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple) {
   AlignedArray<float> out(round_up(n, multiple));
   std::copy(vector, vector + n, out.data());

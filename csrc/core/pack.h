@@ -25,6 +25,10 @@ AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int colum
 template <class T>
 AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel);
 
+// (C, C, 3, 3), C a multiple of 32 -> matrix tiles of a direct convolution, in the order of their use: for each 32
+// outputs, tap and 32 inputs two tiles of (16 pairs of inputs, 16 outputs, 2).
+AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels);
+
 // (n) filled up with zeros to a multiple.
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple);
 

@@ -13,7 +13,8 @@ namespace mtfa {
 template <class T>
 class RingStage : public Stage {
  public:
-  RingStage(int level, size_t row_size) : Stage(level), row_size_((row_size + 31) / 32 * 32) {}
+  RingStage(int level, size_t row_size, size_t read_ahead = 0)
+      : Stage(level), row_size_((row_size + 31) / 32 * 32), read_ahead_(read_ahead) {}
 
   // Row t, or zeros outside the sequence.
   const T* row(int64_t t) const {
@@ -23,11 +24,11 @@ class RingStage : public Stage {
   T* writable(int64_t t) { return ring_.data() + (t % capacity_) * row_size_; }
   void allocate(int64_t rows) override {
     capacity_ = std::max<int64_t>(rows, 1);
-    ring_ = AlignedArray<T>((capacity_ + 1) * row_size_);  // and one row of zeros
+    ring_ = AlignedArray<T>((capacity_ + 1) * row_size_ + read_ahead_);  // and one row of zeros
   }
 
  private:
-  size_t row_size_;
+  size_t row_size_, read_ahead_;
   int64_t capacity_ = 0;
   AlignedArray<T> ring_;
 };
@@ -37,7 +38,9 @@ template <class T>
 class MapStage : public RingStage<T> {
  public:
   MapStage(int level, int width, int channels)
-      : RingStage<T>(level, static_cast<size_t>(width + 3) * channels), width(width), channels(channels) {}
+      : RingStage<T>(level, static_cast<size_t>(width + 3) * channels, static_cast<size_t>(kReadAhead) * channels),
+        width(width),
+        channels(channels) {}
   const int width, channels;
 };
 

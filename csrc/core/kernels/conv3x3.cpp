@@ -1,4 +1,5 @@
 // The 3x3 convolution of each instruction set.
+#include "core/kernels/conv_tiles.h"
 #include "core/kernels/rows.h"
 #include "core/kernels/winograd.h"
 
@@ -11,7 +12,13 @@ void conv3x3_rows(const ConvRows<T>& args) {
 }
 
 template void conv3x3_rows<float>(const ConvRows<float>&);
-#ifdef __AVX512BF16__
+#if defined(__AMX_BF16__) || defined(MTFA_EMULATE_AMX)
+template <>
+void conv3x3_rows<Bf16>(const ConvRows<Bf16>& args) {
+  if (args.channels % kTileChannels == 0) return conv3x3_tiles(args);
+  conv3x3_winograd<Bf16>(args);
+}
+#elif defined(__AVX512BF16__)
 template void conv3x3_rows<Bf16>(const ConvRows<Bf16>&);
 #endif
 

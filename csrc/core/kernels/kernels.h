@@ -10,6 +10,8 @@
 
 namespace mtfa {
 
+constexpr int kReadAhead = 16;  // pixels
+
 struct Bf16 {
   uint16_t bits;
 };
@@ -22,7 +24,7 @@ struct ConvRows {
   T* out[2];             // out[1] is null when the map ends after row t
   int width;
   int channels;
-  const void* weights;  // as packed by pack_conv3x3 for this table
+  const void* weights;  // as packed for this table (pack.h)
   const float* bias;    // (channels)
   bool relu;
 };
@@ -95,10 +97,9 @@ struct TypedKernels {
 };
 
 struct Kernels {
-  int panel;      // columns of dense weights that stand together
-  int gru_block;  // GRU units that stand together
-  bool conv_winograd_fp32;
-  bool conv_winograd_bf16;
+  int panel;          // columns of dense weights that stand together
+  int gru_block;      // GRU units that stand together
+  int tile_channels;  // bf16 conv3x3 reads pack_conv3x3_tiles' weights where channels is a multiple of this; 0: never
   TypedKernels<float> fp32;
   const TypedKernels<Bf16>* bf16;  // null where the instruction set has no bf16 products
   void (*gru)(const GruRun&);

@@ -6,6 +6,12 @@
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
 
+#if defined(__AMX_BF16__) || defined(MTFA_EMULATE_AMX)
+constexpr int kTileChannels = 32;
+#else
+constexpr int kTileChannels = 0;
+#endif
+
 template <class T>
 void conv3x3_rows(const ConvRows<T>&);
 template <class T>
