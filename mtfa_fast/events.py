@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from . import _core
 from .config import Config
-from .postprocess import runs, threshold_and_filter
 
 Number = TypeVar("Number", float, int)
 
@@ -51,17 +52,15 @@ class Result:
         A run of active frames starts at first x hop and ends at (last + 1) x hop, at most ``duration``.
         """
         classes = self.config.classes
-        active = threshold_and_filter(
+        hop, rate = self.config.features.hop, self.config.features.sample_rate
+        labels, bounds, peaks = _core.detect_runs(
             self.probabilities, [c.threshold for c in classes], [c.filter_frames for c in classes]
         )
-        hop, rate = self.config.features.hop, self.config.features.sample_rate
         found = []
-        for k, name in enumerate(self.config.class_names):
-            for first, end in runs(active[:, k]).tolist():
-                # A frame that is not a number cannot be the highest; a run has others or scores zero.
-                score = float(np.fmax.reduce(self.probabilities[first:end, k], initial=0.0))
-                onset, offset = (min(frame * hop / rate, self.duration) for frame in (first, end))
-                found.append(Event(name, onset, offset, score))
+        for k, frames, score in zip(labels.tolist(), bounds.tolist(), peaks.tolist(), strict=True):
+            onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
+            # A run can bridge frames that are all NaN; a score stays a number, as JSON and sorting want it.
+            found.append(Event(classes[k].name, onset, offset, 0.0 if math.isnan(score) else score))
         return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
 
     def __iter__(self) -> Iterator[Event]:

@@ -1,10 +1,15 @@
-"""From frame probabilities to runs of active frames: threshold, median filter, runs (section 3.1 of the paper)."""
+"""From frame probabilities to active frames: threshold, median filter, runs (section 3.1 of the paper).
+
+The median is the C++ core's; events come from its ``detect_runs``, which does all three steps in one pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from . import _core
 
 
 def threshold_and_filter(
@@ -29,17 +34,8 @@ def threshold_and_filter(
     active = probabilities > limits.astype(probabilities.dtype)
     for k, length in enumerate(lengths.tolist()):
         if length > 1:
-            active[:, k] = _binary_median(active[:, k], length)
+            active[:, k] = _core.median_filter(active[:, k], length)
     return active
-
-
-def _binary_median(active: np.ndarray, length: int) -> np.ndarray:
-    """The median of 0s and 1s is 1 where more than half of the window is 1: count by differences of sums."""
-    frames, half = len(active), length // 2
-    sums = np.concatenate([[0], np.cumsum(active, dtype=np.int64)])
-    frame = np.arange(frames)
-    counts = sums[np.minimum(frame + half + 1, frames)] - sums[np.maximum(frame - half, 0)]
-    return counts > half
 
 
 def runs(active: np.ndarray) -> np.ndarray:
