@@ -113,15 +113,17 @@ Isa parse_isa(const std::string& text) {
   if (text.empty()) return best_isa();
   std::string allowed;
   for (Isa isa : available_isas()) {
-    if (text == name(isa)) return isa == Isa::avx512 && has_avx512_bf16() ? Isa::avx512bf16 : isa;
-    if (isa != Isa::avx512bf16) allowed += (allowed.empty() ? "" : ", ") + std::string(name(isa));
+    if (text == name(isa)) return isa;
+    allowed += (allowed.empty() ? "" : ", ") + std::string(name(isa));
   }
-  throw std::invalid_argument("MTFA_FAST_ISA: got '" + text + "', allowed on this machine: " + allowed);
+  throw std::invalid_argument("instruction set (MTFA_FAST_ISA): got '" + text +
+                              "', allowed on this machine: " + allowed);
 }
 
 Isa chosen_isa() {
   const char* text = std::getenv("MTFA_FAST_ISA");
-  return parse_isa(text ? text : "");
+  const Isa isa = parse_isa(text ? text : "");
+  return isa == Isa::avx512 && has_avx512_bf16() ? Isa::avx512bf16 : isa;
 }
 
 }  // namespace mtfa

@@ -23,7 +23,7 @@ bool has_avx512_bf16();
 // else and for what this machine lacks.
 Isa chosen_isa();
 
-// The same from a name; the empty string is best_isa().
+// From exactly its name, avx512 without bf16 included; the empty string is best_isa(). Throws as chosen_isa().
 Isa parse_isa(const std::string& text);
 
 }  // namespace mtfa
