@@ -184,7 +184,7 @@ def _backgrounds(root: Path, where: Path, groups: dict[str, str]) -> tuple[Backg
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{where}: no backgrounds")
     folder = root / "bgs" if (root / "bgs").is_dir() else root / "backgrounds"
-    marks = _screening(root / "bg_screening.csv")
+    marks = read_screening(folder / "bg_screening.csv") or read_screening(root / "bg_screening.csv")
     sources = []
     for number, entry in enumerate(entries):
         try:
@@ -204,8 +204,8 @@ def _require_file(path: Path, where: Path) -> None:
         raise ValueError(f"{where}: lists {path}, which does not exist")
 
 
-def _screening(path: Path) -> dict[str, frozenset[str]]:
-    """File name -> classes marked in its row of bg_screening.csv."""
+def read_screening(path: Path) -> dict[str, frozenset[str]]:
+    """bg_screening.csv: file name without "audio/" -> classes marked in its row; empty where there is no such file."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:

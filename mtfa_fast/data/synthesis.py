@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,16 +40,22 @@ SAMPLE_RATE = 44_100
 MIXTURE_SAMPLES = int(MIXTURE_SECONDS * SAMPLE_RATE)
 SEGMENT_TOLERANCE = 0.1  # seconds that a segment may reach beyond its file: the step of the official annotation
 
+Outcome = Literal["written", "kept", "screened"]
 Progress = Callable[[int, int], None]  # mixtures done, of how many
 
 
 @dataclass
 class Synthesis:
-    """What :func:`synthesize` did. ``normalised``: mixtures that were divided by their peak, because it reached 1."""
+    """What :func:`synthesize` did. ``normalised``: mixtures that were divided by their peak, because it reached 1.
+
+    ``screened``: drawn, but left out because bg_screening.csv says that the background itself holds the class;
+    of such mixtures there is the recipe alone, as in the official sets since their patch of June 2017.
+    """
 
     folder: Path
     written: int = 0
     kept: int = 0  # were there from an interrupted or earlier run
+    screened: int = 0
     normalised: list[str] = field(default_factory=list)
 
 
@@ -145,31 +151,40 @@ def synthesize(
     for label, mixtures in drawn.items():
         recipes = []
         with closing(_in_threads(make, mixtures, jobs)) as made:
-            for recipe, written, peak in made:
+            for recipe, outcome, peak in made:
                 recipes.append(recipe)
-                done.written += written
-                done.kept += not written
+                done.written += outcome == "written"
+                done.kept += outcome == "kept"
+                done.screened += outcome == "screened"
                 if peak >= 1:
                     done.normalised.append(recipe["mixture_audio_filename"])
                 if progress:
-                    progress(done.written + done.kept, total)
-        _write_meta(done.folder, sources.split, label, recipes)
+                    progress(done.written + done.kept + done.screened, total)
+        screened = {d.number for d in mixtures if _is_screened(d)}
+        listed = [recipe for number, recipe in enumerate(recipes) if number not in screened]
+        _write_meta(done.folder, sources.split, label, recipes, listed)
     return done
 
 
-def _make(what: Draw, *, audio: SourceAudio, done: Synthesis, subset: str) -> tuple[Recipe, bool, float]:
-    """Mix and write one mixture -> (recipe, whether it was written, peak)."""
+def _make(what: Draw, *, audio: SourceAudio, done: Synthesis, subset: str) -> tuple[Recipe, Outcome, float]:
+    """Mix one mixture and write it unless it is there or must not be -> (recipe, outcome, peak)."""
     import soundfile
 
     wave, recipe, peak = mixture(what, audio, subset)
     path = done.folder / "audio" / recipe["mixture_audio_filename"]
+    if _is_screened(what):
+        return recipe, "screened", 0.0
     if path.exists():  # complete, because it was renamed into place; its name tells its content
-        return recipe, False, peak
+        return recipe, "kept", peak
     data = io.BytesIO()
     soundfile.write(data, wave, SAMPLE_RATE, subtype="PCM_24", format="WAV")
     with write_beside(path, "wb") as file:
         file.write(data.getbuffer())
-    return recipe, True, peak
+    return recipe, "written", peak
+
+
+def _is_screened(what: Draw) -> bool:
+    return what.label in what.background.marks
 
 
 def _in_threads(work: Callable[[Draw], Any], items: list[Draw], jobs: int) -> Generator[Any, None, None]:
@@ -183,7 +198,8 @@ def _in_threads(work: Callable[[Draw], Any], items: list[Draw], jobs: int) -> Ge
         pool.shutdown(cancel_futures=True)
 
 
-def _write_meta(folder: Path, subset: str, label: str, recipes: list[Recipe]) -> None:
+def _write_meta(folder: Path, subset: str, label: str, recipes: list[Recipe], listed: list[Recipe]) -> None:
+    """Recipes of all that was drawn, the event list of those that are used."""
     import yaml
 
     path = recipes_path(folder, subset, label)
@@ -198,7 +214,7 @@ def _write_meta(folder: Path, subset: str, label: str, recipes: list[Recipe]) ->
         ]
         if r["event_present"]
         else []
-        for r in recipes
+        for r in listed
     }
     with write_beside(path) as file:
         yaml.dump(recipes, file, Dumper=yaml.SafeDumper, default_flow_style=False)
