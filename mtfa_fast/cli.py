@@ -15,6 +15,8 @@ from . import __version__
 from .commands.common import UsageError, say
 from .commands.detect import detect
 from .commands.info import info
+from .commands.synthesize import synthesize
+from .commands.train import train
 
 app = App(
     name="mtfa-fast",
@@ -23,7 +25,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, info):
+for _command in (detect, train, synthesize, info):
     app.command(_command)
 
 

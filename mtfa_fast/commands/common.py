@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
@@ -21,6 +23,26 @@ ThreadsOption: TypeAlias = Annotated[
 
 class UsageError(Exception):
     """The command cannot start as it was written: exit code 2, nothing done."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What the library refuses by name is the command's mistake."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise UsageError(str(error)) from error
+
+
+@contextmanager
+def needs_torch(command: str) -> Iterator[None]:
+    """Say which extra brings torch where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UsageError(f"{command} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'") from error
 
 
 def say(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,21 +133,18 @@ def _progress(recordings: list[Recording]) -> Iterator[Callable[[float], None]]:
     if total < LONG_SECONDS:
         yield lambda seconds: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from .progress import bar
 
-    columns = (
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    # With both streams on one terminal, rows are printed above the bar; a piped stdout stays untouched.
-    both = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=both) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda seconds: bar.advance(task, seconds)
+    done, lock = 0.0, threading.Lock()
+    with bar(rows_on_stdout=True) as show:
+
+        def advance(seconds: float) -> None:  # called by several workers
+            nonlocal done
+            with lock:
+                done += seconds
+                show(done, total)
+
+        yield advance
 
 
 def _stated_seconds(recordings: list[Recording]) -> float:

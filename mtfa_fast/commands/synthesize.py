@@ -1,0 +1,58 @@
+"""``mtfa-fast synthesize``: test and training mixtures after the DCASE 2017 Task 2 recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .common import count, say, usage_errors
+
+
+def synthesize(
+    sources: Annotated[str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")],
+    output: Annotated[str, Parameter(help="Folder below which mixture_data/... appears.")],
+    /,
+    *,
+    split: Annotated[str, Parameter(help="Source lists to draw from: train or test.")] = "train",
+    classes: Annotated[
+        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
+    ] = None,
+    mixtures_per_class: Annotated[int, Parameter(alias="-n", help="Mixtures of 30 s for each class.")] = 500,
+    event_presence_prob: Annotated[float, Parameter(help="Probability that a mixture holds its event.")] = 0.5,
+    ebr: Annotated[
+        list[float] | None, Parameter(help="Event-to-background ratio in dB; repeat for several. Default: -6, 0, 6.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Same seed, sources and options: same bytes.")] = 42,
+    replicate_quirk: Annotated[
+        bool, Parameter(help="Draw as the official synthesizer does, its known slip included.")
+    ] = False,
+    jobs: Annotated[int, Parameter(alias="-j", help="Mixtures made at a time.")] = 2,
+    overwrite: Annotated[bool, Parameter(help="Replace other mixtures of the same parameters.")] = False,
+) -> int:
+    """Mix events into backgrounds: audio, event lists and recipes in the official layout.
+
+    The folder's name is the official hash of the parameters. A run that was interrupted goes on. Prints the folder.
+    """
+    with usage_errors():
+        from ..data.recipes import MixtureParameters, load_sources
+        from ..data.synthesis import synthesize as run
+        from .progress import bar
+
+        ratios = {"ebrs": tuple(ebr)} if ebr else {}
+        parameters = MixtureParameters(mixtures_per_class, event_presence_prob, seed=seed, **ratios)
+        with bar() as progress:
+            done = run(
+                load_sources(sources, split),
+                output,
+                parameters,
+                classes=classes,
+                replicate_quirk=replicate_quirk,
+                jobs=jobs,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    left = f", {done.screened} left out because their background holds the class" if done.screened else ""
+    say(f"{count(done.written, 'mixture')} written, {done.kept} already there{left}")
+    print(done.folder)
+    return 0

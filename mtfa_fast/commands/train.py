@@ -1,0 +1,123 @@
+"""``mtfa-fast train``: a folder of events and backgrounds in, a weight file out."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from .common import needs_torch, say, usage_errors
+
+if TYPE_CHECKING:
+    from ..training import TrainConfig
+
+NETWORK = Group("Network (defaults: the paper's)", sort_key=1)
+DATA = Group("Data", sort_key=2)
+OPTIMISATION = Group("Optimisation", sort_key=3)
+MACHINE = Group("Machine", sort_key=4)
+
+
+def train(
+    sources: Annotated[str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")],
+    /,
+    *,
+    output: Annotated[str, Parameter(alias="-o", help="Folder of the run; one with a checkpoint is continued.")],
+    classes: Annotated[
+        list[str] | None,
+        Parameter(alias="--class", help="Event class of the network; repeat for several. Default: the paper's three."),
+    ] = None,
+    initial: Annotated[
+        str | None, Parameter(help="Weights to start from, of the same network sizes; by name, file or folder.")
+    ] = None,
+    variant: Annotated[
+        Literal["mtfa", "resatt", "res"], Parameter(group=NETWORK, help="The paper's network, or an ablation.")
+    ] = "mtfa",
+    channels: Annotated[int, Parameter(group=NETWORK, help="Of every convolution; multiples of 16 are fast.")] = 64,
+    hidden: Annotated[int, Parameter(group=NETWORK, help="GRU units a direction.")] = 64,
+    frequency_pooling: Annotated[int, Parameter(group=NETWORK, help="Mel bands per maximum, 1 = none.")] = 8,
+    mask_projection: Annotated[
+        bool,
+        Parameter(group=NETWORK, negative="--no-mask-projection", help="1x1 convolution before the mask's sigmoid."),
+    ] = True,
+    dropout: Annotated[float, Parameter(group=NETWORK, help="Before, between and after the GRU layers.")] = 0.3,
+    split: Annotated[str, Parameter(group=DATA, help="Source lists to train on: train or test.")] = "train",
+    chunk_frames: Annotated[int, Parameter(group=DATA, help="Frames of 20 ms in a chunk.")] = 256,
+    chunk_shift: Annotated[int, Parameter(group=DATA, help="Frames between chunks cut from mixtures.")] = 128,
+    presence: Annotated[float, Parameter(group=DATA, help="Share of chunks that hold an event.")] = 0.75,
+    ebr: Annotated[
+        list[float] | None,
+        Parameter(group=DATA, help="Event-to-background ratio in dB; repeat for several. Default: -6, 0, 6."),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        Parameter(group=DATA, help="Kind of augmentation, or all; repeat for several. Default: none, as in the paper."),
+    ] = None,
+    validation_fraction: Annotated[float, Parameter(group=DATA, help="Of the recordings, held out.")] = 0.15,
+    validation_chunks: Annotated[int, Parameter(group=DATA, help="Chunks of the validation loss.")] = 256,
+    batch_size: Annotated[int, Parameter(group=OPTIMISATION, help="Chunks a step and process.")] = 16,
+    steps_per_epoch: Annotated[int, Parameter(group=OPTIMISATION, help="Steps from validation to validation.")] = 500,
+    epochs: Annotated[int, Parameter(group=OPTIMISATION, help="At most.")] = 40,
+    patience: Annotated[
+        int, Parameter(group=OPTIMISATION, help="Epochs without a better validation loss, 0 = no early stop.")
+    ] = 10,
+    learning_rate: Annotated[float, Parameter(group=OPTIMISATION, help="Of Adam.")] = 1e-3,
+    schedule: Annotated[
+        Literal["constant", "cosine"], Parameter(group=OPTIMISATION, help="Of the learning rate.")
+    ] = "constant",
+    warmup_steps: Annotated[int, Parameter(group=OPTIMISATION, help="Steps of rising learning rate.")] = 0,
+    weight_decay: Annotated[float, Parameter(group=OPTIMISATION, help="L2 penalty of Adam.")] = 0.0,
+    clip_norm: Annotated[float, Parameter(group=OPTIMISATION, help="Largest norm of the gradient, 0 = any.")] = 0.0,
+    average_decay: Annotated[
+        float, Parameter(group=OPTIMISATION, help="Of a moving average of the weights, 0 = none.")
+    ] = 0.0,
+    seed: Annotated[int, Parameter(group=OPTIMISATION, help="Same seed and sources, same run.")] = 0,
+    device: Annotated[str, Parameter(group=MACHINE, help="cpu or cuda; several processes through torchrun.")] = "cpu",
+    precision: Annotated[Literal["fp32", "bf16"], Parameter(group=MACHINE, help="bf16: mixed precision.")] = "fp32",
+    threads: Annotated[int, Parameter(group=MACHINE, help="Of torch, 0 = its choice.")] = 0,
+) -> int:
+    """Train a detector by the paper's protocol on mixtures of events and backgrounds.
+
+    Prints the path of the best weights. A run that was stopped goes on from its last checkpoint with the
+    same command. Several processes: torchrun --nproc-per-node 2 -m mtfa_fast train ...
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    with usage_errors(), needs_torch("train"):
+        from ..training import train as run
+        from ..training_progress import shown as progress
+
+        config = train_config(given)
+        # Other processes of torchrun are silent.
+        with progress() if os.environ.get("RANK", "0") == "0" else nullcontext() as report:
+            try:
+                best = run(config, report)
+            except KeyboardInterrupt:
+                say(f"the same command goes on from the last checkpoint in {output}")
+                raise
+    print(best)
+    return 0
+
+
+def train_config(given: dict[str, Any]) -> TrainConfig:
+    """The command's options, those that were given, as the library's config."""
+    from ..config import PAPER_CLASSES, ClassConfig, Config, NetworkConfig
+    from ..data.augment import AugmentConfig
+    from ..training import TrainConfig
+
+    options = dict(given)
+    network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}
+    paper = {c.name: c for c in PAPER_CLASSES}
+    names = options.pop("classes", list(paper))
+    config = Config(
+        network=NetworkConfig(**network), classes=tuple(paper.get(name, ClassConfig(name)) for name in names)
+    )
+    kinds = {f.name for f in fields(AugmentConfig)}
+    chosen = set(options.pop("augment", []))
+    if not chosen <= {"all", *kinds}:
+        raise ValueError(f"augment: got {', '.join(sorted(chosen - kinds))}, allowed: all, {', '.join(sorted(kinds))}")
+    augment = AugmentConfig(**{name: "all" in chosen or name in chosen for name in kinds})
+    if "ebr" in options:
+        options["ebrs"] = tuple(options.pop("ebr"))
+    return TrainConfig(config=config, augment=augment, **options)
