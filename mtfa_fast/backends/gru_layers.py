@@ -60,6 +60,21 @@ def project(x: Tensor, layer: Sequence[Tensor]) -> Tensor:
     return gi.view(x.shape[0], x.shape[1], 2, 3 * hidden)
 
 
+def gates(gi: Tensor, w_hh: Tensor, b_hn: Tensor, out: Tensor) -> Tensor:
+    """The gates of all steps at once, (B, T, 2, 4, H), for a recurrence that kept none: the states are known."""
+    hidden = w_hh.shape[2]
+    states = out.unflatten(2, (2, hidden)).to(w_hh.dtype)
+    before = torch.zeros_like(states)
+    before[:, 1:, 0] = states[:, :-1, 0]
+    before[:, :-1, 1] = states[:, 1:, 1]
+    recurrent = torch.einsum("btdh,dgh->btdg", before, w_hh)
+    projected = gi.to(w_hh.dtype)
+    r, z = torch.sigmoid(projected[..., : 2 * hidden] + recurrent[..., : 2 * hidden]).chunk(2, -1)
+    candidate = recurrent[..., 2 * hidden :] + b_hn
+    n = torch.tanh(projected[..., 2 * hidden :] + r * candidate)
+    return torch.stack((r, z, n, candidate), -2)
+
+
 def last_states(out: Tensor) -> Tensor:
     """h_n (2, B, H) of one layer: the forward state after the last step, the backward one after the first."""
     hidden = out.shape[2] // 2

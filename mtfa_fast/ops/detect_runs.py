@@ -16,8 +16,8 @@ SCHEMA = 'detect_runs(Tensor probabilities, float[] thresholds, int[] windows, s
 
 
 def _check(probabilities: Tensor, thresholds: Sequence[float], windows: Sequence[int]) -> None:
-    if probabilities.ndim < 2:
-        raise refusal("probabilities", probabilities.shape, "(..., T, K)")
+    if probabilities.ndim < 2 or probabilities.shape[-2] < 1 or probabilities.shape[-1] < 1:
+        raise refusal("probabilities", probabilities.shape, "(..., T >= 1, K >= 1)")
     if probabilities.dtype not in FLOATS:
         raise refusal("probabilities", probabilities.dtype, "float32, float16, bfloat16, float64")
     classes = probabilities.shape[-1]
@@ -60,7 +60,7 @@ def detect_runs(
 ) -> tuple[Tensor, Tensor]:
     """Threshold, median filter and the boundaries of what remains: the paper's decision (section 3.1).
 
-    probabilities: (..., T, K), float32, float16, bfloat16 or float64; thresholds and windows: K numbers
+    probabilities: (..., T, K), T and K at least 1, float32, float16, bfloat16 or float64; thresholds and windows: K numbers
     each, windows odd. A frame is active where its probability is above the threshold, compared in float32
     (float64 for float64 input; a NaN is not above); the median over ``window`` frames counts zeros beyond
     the ends. Returns

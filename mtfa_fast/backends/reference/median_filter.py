@@ -10,9 +10,11 @@ from torch.nn import functional as F
 def median_filter(x: Tensor, window: int) -> Tensor:
     """(..., T, K) -> the same. A window that holds a NaN gives NaN."""
     half = window // 2
+    if x.numel() == 0:
+        return x.clone()
     if x.dtype == torch.bool:
         return _windows(x.to(torch.uint8), half).sum(-1) > half
-    return _windows(x, half).median(-1).values if x.numel() else x.clone()
+    return _windows(x, half).median(-1).values
 
 
 def _windows(x: Tensor, half: int) -> Tensor:
