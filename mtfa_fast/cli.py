@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has what it wanted (`| head`); the interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
+    except (OSError, ImportError) as error:  # a full disk; an installation without its C++ core
         say(f"mtfa-fast: {error}")
         return 1
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ _NON_NEGATIVE = "running_var"
 Shapes = dict[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """A detector's config and tensors, complete and checked: construction raises ValueError otherwise.
 

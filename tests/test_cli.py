@@ -101,6 +101,19 @@ def test_one_file_for_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == ""
 
 
+def test_a_name_that_is_not_utf8_is_only_a_name(folder: Path) -> None:
+    strange = os.fsdecode(b"day/caf\xe9.wav")
+    os.rename("day/a.wav", strange)
+    assert detect(strange, "-o", "all.json") == 0
+    [answer] = json.loads(Path("all.json").read_text())
+    assert answer["file"] == strange and len(answer["events"]) == 2
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtfa_fast.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "mtfa_fast", "detect", strange, "-t", "0", "--weights", "w.safetensors"]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"day/caf\\udce9.wav" in done.stdout
+
+
 def test_one_file_each(folder: Path) -> None:
     (folder / "a.flac").write_bytes((folder / "b.flac").read_bytes())
     assert detect("day", "-r", "-o", "out/", "--format", "audacity") == 0
