@@ -7,10 +7,19 @@ namespace mtfa {
 
 void Pipeline::plan() {
   int deepest = 0;
-  for (const auto& stage : stages_) deepest = std::max(deepest, stage->level());
+  consumers_.resize(stages_.size());
+  for (const auto& stage : stages_) {
+    deepest = std::max(deepest, stage->level());
+    const auto inputs = stage->inputs();
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      if (std::find(inputs.begin(), inputs.end(), stages_[i].get()) != inputs.end()) {
+        consumers_[i].push_back(stage.get());
+      }
+    }
+  }
   const int64_t step = int64_t{1} << deepest;
-  std::vector<int64_t> rows(stages_.size(), 0);
-  recorder_ = &rows;
+  kept_.assign(stages_.size(), 0);
+  planning_ = true;
   // The schedule repeats after the longest delay (some hundred rows); all ends of a sequence within it
   // are tried, so what is recorded is the most that any length needs.
   for (int64_t total = step; total <= 512 + 2 * band_; total += step) {
@@ -26,26 +35,24 @@ void Pipeline::plan() {
       if (!stage->done()) throw std::logic_error("pipeline: the schedule does not finish");
     }
   }
-  recorder_ = nullptr;
+  planning_ = false;
   reset();
-  for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->allocate(rows[i]);
+  for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->allocate(kept_[i]);
 }
 
-void Pipeline::record(std::vector<int64_t>& rows) const {
-  for (size_t i = 0; i < stages_.size(); ++i) {
-    int64_t oldest = stages_[i]->produced_;
-    for (const auto& consumer : stages_) {
-      const auto inputs = consumer->inputs();
-      if (std::find(inputs.begin(), inputs.end(), stages_[i].get()) == inputs.end()) continue;
-      if (!consumer->done()) oldest = std::min(oldest, consumer->oldest_needed(stages_[i].get()));
-    }
-    rows[i] = std::max(rows[i], stages_[i]->produced_ - std::max<int64_t>(oldest, 0));
+// A stage keeps most right after it has made rows: from then on its consumers only let go.
+void Pipeline::record(size_t index) {
+  const Stage* stage = stages_[index].get();
+  int64_t oldest = stage->produced_;
+  for (const Stage* consumer : consumers_[index]) {
+    if (!consumer->done()) oldest = std::min(oldest, consumer->oldest_needed(stage));
   }
+  kept_[index] = std::max(kept_[index], stage->produced_ - std::max<int64_t>(oldest, 0));
 }
 
 void Pipeline::advance(int64_t rows, ThreadPool* pool) {
   stages_[0]->produced_ += rows;
-  if (recorder_) record(*recorder_);
+  if (planning_) record(0);
   for (bool progress = true; progress;) {
     progress = false;
     for (size_t i = 1; i < stages_.size(); ++i) {
@@ -56,7 +63,7 @@ void Pipeline::advance(int64_t rows, ThreadPool* pool) {
       if (pool) stage.run(stage.produced_, target, *pool);
       stage.produced_ = target;
       progress = true;
-      if (recorder_) record(*recorder_);
+      if (planning_) record(i);
     }
   }
 }

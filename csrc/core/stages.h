@@ -72,11 +72,14 @@ class Pipeline {
  private:
   void advance(int64_t rows, ThreadPool* pool);
   void set_totals();
-  void record(std::vector<int64_t>& rows) const;
+  void record(size_t index);
 
   int band_;
   std::vector<std::unique_ptr<Stage>> stages_;
-  std::vector<int64_t>* recorder_ = nullptr;
+  // While planning: each stage's consumers, and the most rows that it ever had to keep.
+  std::vector<std::vector<const Stage*>> consumers_;
+  std::vector<int64_t> kept_;
+  bool planning_ = false;
 };
 
 }  // namespace mtfa
