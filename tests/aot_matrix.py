@@ -64,11 +64,12 @@ class Job:
 def element_wise() -> list[Job]:
     """Channels-last at the paper's 64 channels, and contiguous."""
     jobs = []
-    for layout, tile in (
-        ("channels-last", {"C": 64, "ROWS": 1, "WIDTH": 1024}),
-        ("contiguous", {"C": 1, "ROWS": 8, "WIDTH": 128}),
-    ):
-        gate_backward = "grad low skip features grad_low grad_skip grad_features"
+    gate_backward = "grad low skip features grad_low grad_skip grad_features"
+    tiles = {
+        "channels-last": {"C": 64, "ROWS": 1, "WIDTH": 1024},
+        "contiguous": {"C": 1, "ROWS": 8, "WIDTH": 128},
+    }
+    for layout, tile in tiles.items():
         jobs += [
             Job(f"upsample_add {layout}", upsample_add._forward, "low skip out", tile, 4),
             Job(f"upsample_add_backward {layout}", upsample_add._backward, "grad grad_low", tile, 4),
@@ -76,31 +77,19 @@ def element_wise() -> list[Job]:
             Job(f"upsample_add_gate_backward {layout}", upsample_add_gate._backward, gate_backward, tile, 8),
         ]
     block = {"BLOCK": 1024}
+    gate_gradients = "grad logits features grad_logits grad_features"
     return [
         *jobs,
         Job("attention_gate", attention_gate._forward, "logits features out", block, 4),
-        Job(
-            "attention_gate_backward",
-            attention_gate._backward,
-            "grad logits features grad_logits grad_features",
-            block,
-            4,
-        ),
+        Job("attention_gate_backward", attention_gate._backward, gate_gradients, block, 4),
     ]
 
 
 def decisions() -> list[Job]:
-    jobs = [
-        Job(
-            f"median_filter {window}",
-            median_filter._median,
-            "x out",
-            {"BITS": 32, "OUTPUTS": 4096 // width, "WIDTH": width},
-            4,
-            "*fp32",
-        )
-        for window, width in ((27, 32), (255, 256))
-    ]
+    jobs = []
+    for width in (32, 256):
+        tile = {"BITS": 32, "OUTPUTS": 4096 // width, "WIDTH": width}
+        jobs.append(Job(f"median_filter up to {width}", median_filter._median, "x out", tile, 4, "*fp32"))
     majority = {"OUTPUTS": 128, "WIDTH": 32}
     runs_types = {"runs": "*i32", "counts": "*i32", "threshold": "fp32"}
     return [
@@ -124,9 +113,9 @@ def convolutions() -> list[Job]:
     pointers = "x w bias residual y"
     tile = "tensordesc<bf16[1,2,128,64]>"
     described = {"x": tile, "residual": tile, "y": tile, "w": "tensordesc<bf16[64,64]>"}
-    by_pointer = {**common, "BT": 1, "BD": 128, "STAGES": 3, "PRECISION": "ieee"}
-    wide = {"RESIDUAL": True, "C": 128, "BT": 1, "BD": 64, "STAGES": 3, "PRECISION": "ieee"}
-    single = {**by_pointer, "STAGES": 2, "PRECISION": "tf32"}
+    by_pointer = {**common, "BT": 1, "BD": 128, "STAGES": 3}
+    wide = {"RESIDUAL": True, "C": 128, "BT": 1, "BD": 64, "STAGES": 3}
+    single = {**by_pointer, "STAGES": 2}
     by_descriptor = {**common, "BT": 2, "BD": 128, "STAGES": 4}
     return [
         Job("residual_block", residual_block._convolve, pointers, by_pointer, 4),

@@ -60,10 +60,10 @@ def detect_runs(
 ) -> tuple[Tensor, Tensor]:
     """Threshold, median filter and the boundaries of what remains: the paper's decision (section 3.1).
 
-    probabilities: (..., T, K), T and K at least 1, float32, float16, bfloat16 or float64; thresholds and windows: K numbers
-    each, windows odd. A frame is active where its probability is above the threshold, compared in float32
-    (float64 for float64 input; a NaN is not above); the median over ``window`` frames counts zeros beyond
-    the ends. Returns
+    probabilities: (..., T, K), T and K at least 1, float32, float16, bfloat16 or float64; thresholds and
+    windows: K numbers each, windows odd. A frame is active where its probability is above the threshold,
+    compared in float32 (float64 for float64 input; a NaN is not above); the median over ``window`` frames
+    counts zeros beyond the ends. Returns
 
     - runs (..., K, ceil(T / 2), 2) int32: [first frame, last frame + 1] of each run in time order, -1 behind
       the last one, the room for as many runs as T frames can hold, so that nothing waits for the device;

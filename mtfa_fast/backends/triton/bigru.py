@@ -106,9 +106,7 @@ def _backward(
 
 def _supports(hidden: int, x: Tensor) -> Support:
     if hidden > MAX_HIDDEN:
-        return Support.no(
-            f"its kernels hold the recurrent weights in registers: at most {MAX_HIDDEN} units, not {hidden}"
-        )
+        return Support.no(f"its kernels hold the weights in registers: at most {MAX_HIDDEN} units, not {hidden}")
     return runs_here(x)
 
 

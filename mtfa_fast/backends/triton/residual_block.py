@@ -8,7 +8,7 @@ The portable form: any GPU, C = 16, 32, 64 or 128, half precision or float32.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +28,6 @@ _DESCRIPTOR_PIXELS = 256  # of the descriptor form, with 8 warps
 def _convolve(
     x, w, bias, residual, y, rows, columns,
     RESIDUAL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, C: tl.constexpr, STAGES: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):  # fmt: skip
     # y = relu(conv(x) + bias [+ residual]): the sum over the nine taps is nine matrix products of a shifted
     # tile of pixels (BT * BD, C) with that tap's weights (C, C). Bias, addition and ReLU happen while the sums
@@ -49,7 +48,7 @@ def _convolve(
         pixels = tl.load(x + image + (tt * columns + dd)[:, None] * C + c[None, :], mask=inside[:, None], other=0.0)
         # Read as (C in, C out) from (C out, tap, C in): a channels-last weight needs no repacking.
         taps = tl.load(w + c[None, :] * (9 * C) + (tap * C + c)[:, None])
-        sums = tl.dot(pixels, taps, sums, input_precision=PRECISION)
+        sums = tl.dot(pixels, taps, sums, input_precision="tf32")  # which concerns float32 alone
     sums += tl.load(bias + c).to(tl.float32)[None, :]
     offset = image + (t * columns + d)[:, None] * C + c[None, :]
     inside = ((t < rows) & (d < columns))[:, None]
@@ -88,7 +87,15 @@ def supports(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Suppo
         return Support.no(f"its kernels take 16, 32, 64 or 128 channels, not {channels}")
     if rows * columns * channels >= 2**31:
         return Support.no(f"its indices within a clip are 32 bits wide, a clip has {rows} x {columns} x {channels}")
+    if x.dtype == torch.float32 and not _tf32_allowed():
+        return Support.no("torch is set to exact float32 convolutions, its kernel multiplies float32 in tf32")
     return runs_here(x)
+
+
+def _tf32_allowed() -> bool:
+    """As torch's own convolutions are set; the older switch refuses to be read once the newer one was used."""
+    switch = getattr(torch.backends.cudnn, "conv", None)
+    return bool(torch.backends.cudnn.allow_tf32 if switch is None else switch.fp32_precision == "tf32")
 
 
 def residual_block(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
@@ -118,13 +125,8 @@ def _by_pointer(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, y: 
     _convolve[grid](
         x, w, bias, x if residual is None else residual, y, rows, columns,
         RESIDUAL=residual is not None, BT=height, BD=width, C=channels, STAGES=3 if x.element_size() == 2 else 2,
-        PRECISION=_precision(), num_warps=4,
+        num_warps=4,
     )  # fmt: skip
-
-
-def _precision() -> str:
-    """Of float32 products: as torch's own convolutions are set to."""
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
 
 
 def _by_descriptor(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, y: Tensor) -> None:
@@ -153,7 +155,7 @@ def _has_descriptors(x: Tensor) -> bool:
     return x.is_cuda and x.element_size() == 2 and x.shape[1] == 64 and _copy_engine(x.device.index)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _copy_engine(device: int) -> bool:
     if torch.version.hip is not None:
         return False
