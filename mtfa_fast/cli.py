@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from . import __version__
 from .commands.common import UsageError, say
 from .commands.detect import detect
+from .commands.evaluate import evaluate
 from .commands.info import info
 from .commands.synthesize import synthesize
 from .commands.train import train
@@ -25,7 +26,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, synthesize, info):
+for _command in (detect, train, evaluate, synthesize, info):
     app.command(_command)
 
 

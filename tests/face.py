@@ -19,10 +19,10 @@ CONFIG = Config(
 )
 
 
-def make_weights(seed: int = 0) -> Weights:
+def make_weights(seed: int = 0, config: Config = CONFIG) -> Weights:
     rng = np.random.default_rng(seed)
-    tensors = {n: rng.uniform(0.05, 0.2, s).astype(np.float32) for n, s in expected_shapes(CONFIG).items()}
-    return Weights(CONFIG, tensors)
+    tensors = {n: rng.uniform(0.05, 0.2, s).astype(np.float32) for n, s in expected_shapes(config).items()}
+    return Weights(config, tensors)
 
 
 class LoudnessEngine:

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from .common import needs_torch, say, usage_errors
 
 if TYPE_CHECKING:
-    from ..training import TrainConfig
+    from ..training_config import TrainConfig
 
 NETWORK = Group("Network (defaults: the paper's)", sort_key=1)
 DATA = Group("Data", sort_key=2)
@@ -21,7 +21,9 @@ MACHINE = Group("Machine", sort_key=4)
 
 
 def train(
-    sources: Annotated[str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")],
+    sources: Annotated[
+        str, Parameter(help="Folder with events/, backgrounds and cv_setup/, a data set's root, or mixtures.")
+    ],
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="Folder of the run; one with a checkpoint is continued.")],
@@ -44,6 +46,9 @@ def train(
     ] = True,
     dropout: Annotated[float, Parameter(group=NETWORK, help="Before, between and after the GRU layers.")] = 0.3,
     split: Annotated[str, Parameter(group=DATA, help="Source lists to train on: train or test.")] = "train",
+    recorded: Annotated[
+        bool, Parameter(group=DATA, help="SOURCES holds finished mixtures; none are made on the fly.")
+    ] = False,
     chunk_frames: Annotated[int, Parameter(group=DATA, help="Frames of 20 ms in a chunk.")] = 256,
     chunk_shift: Annotated[int, Parameter(group=DATA, help="Frames between chunks cut from mixtures.")] = 128,
     presence: Annotated[float, Parameter(group=DATA, help="Share of chunks that hold an event.")] = 0.75,
@@ -104,7 +109,7 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     """The command's options, those that were given, as the library's config."""
     from ..config import PAPER_CLASSES, ClassConfig, Config, NetworkConfig
     from ..data.augment import AugmentConfig
-    from ..training import TrainConfig
+    from ..training_config import TrainConfig
 
     options = dict(given)
     network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}

@@ -1,0 +1,142 @@
+"""``mtfa-fast evaluate``: error rate and F1 of a detector, or of event lists, on annotated mixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, usage_errors
+from .detect import parse_thresholds
+
+if TYPE_CHECKING:
+    from ..data.layout import Mixture
+    from ..metrics import Criterion
+    from ..scores import Evaluation
+
+
+def evaluate(
+    mixtures: Annotated[
+        str, Parameter(help="Folder of mixtures with annotations (as synthesize writes), or a file of --keep.")
+    ],
+    /,
+    *,
+    weights: WeightsOption = "rare-events",
+    events: Annotated[
+        list[str] | None, Parameter(help="Score these event lists of some system and run nothing; repeat for several.")
+    ] = None,
+    subset: Annotated[
+        str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, Parameter(alias="-t", help="In place of the weights': 0.3 for all classes, or CLASS=0.3.")
+    ] = None,
+    collar: Annotated[float, Parameter(help="Seconds by which onsets may differ.")] = 0.5,
+    offset: Annotated[bool, Parameter(help="Offsets count, too.")] = False,
+    output: Annotated[str | None, Parameter(alias="-o", help="JSON file with all figures.")] = None,
+    keep: Annotated[
+        str | None, Parameter(help="File (.npz) for the frame probabilities: to evaluate again, or to tune, at once.")
+    ] = None,
+    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "cpu",
+) -> int:
+    """Score detections by the protocol of DCASE 2017 Task 2: event-based, onset only.
+
+    Prints a table of error rate and F1 for each class.
+    """
+    from rich.console import Console
+
+    if jobs < 1:
+        raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
+    if keep and (events or os.path.isfile(mixtures)):
+        raise UsageError("--keep: got a file, but no network runs; allowed: with a folder of mixtures and weights")
+    for name, path in (("--output", output), ("--keep", keep)):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
+    with usage_errors():
+        from ..metrics import Criterion
+
+        criterion = Criterion(collar, offset=offset)
+        facts: dict[str, Any] = {"mixtures": mixtures}
+        if os.path.isfile(mixtures):
+            scores = _stored(mixtures, threshold or [], criterion, facts)
+        else:
+            listed = _listed(mixtures, subset, classes)
+            if events:
+                scores = _lists(events, listed, criterion, facts)
+            else:
+                options = {"device": device, "precision": precision, "threads": threads}
+                scores = _run(listed, weights, options, threshold or [], jobs, keep, criterion, facts)
+    Console().print(scores.table())
+    if output:
+        _write_json(output, scores.to_dict())
+    return 0
+
+
+def _listed(folder: str, subset: str | None, classes: list[str] | None) -> list[Mixture]:
+    from ..data.layout import open_mixture_set
+    from ..data.sources import SPLITS
+
+    return open_mixture_set(folder, SPLITS.get(subset, subset) if subset else None).mixtures(classes)
+
+
+def _run(
+    mixtures: list[Mixture],
+    weights: str,
+    options: dict[str, Any],
+    thresholds: list[str],
+    jobs: int,
+    keep: str | None,
+    criterion: Criterion,
+    facts: dict[str, Any],
+) -> Evaluation:
+    from ..detector import Detector
+    from ..evaluation import evaluate as run
+    from ..events import Result
+    from .progress import bar
+
+    detector = Detector.from_pretrained(weights, **options)
+    levels = parse_thresholds(thresholds, detector.config)
+
+    def detect(path: Path) -> Result:
+        return detector(path).with_(threshold=levels)
+
+    facts |= {"weights": weights, "engine": detector.explain()}
+    with bar() as progress:
+        scores, probabilities = run(detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts)
+    if keep:
+        probabilities.save(keep)
+    return scores
+
+
+def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:
+    from ..data.probabilities import ProbabilitySet
+    from ..evaluation import evaluate_probabilities
+    from ..events import decide
+
+    kept = ProbabilitySet.load(path)
+    config = decide(kept.config, threshold=parse_thresholds(thresholds, kept.config))
+    return evaluate_probabilities(kept, config, criterion=criterion, facts=facts)
+
+
+def _lists(paths: list[str], mixtures: list[Mixture], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:
+    from ..evaluation import evaluate_lists
+
+    return evaluate_lists(paths, mixtures, criterion=criterion, facts=facts | {"event_lists": paths})
+
+
+def _write_json(path: str, data: dict[str, Any]) -> None:
+    import json
+
+    from ..files import write_beside
+
+    with write_beside(path) as file:
+        json.dump(data, file, indent=1, ensure_ascii=False)
+        file.write("\n")
