@@ -18,6 +18,7 @@ from .commands.evaluate import evaluate
 from .commands.info import info
 from .commands.synthesize import synthesize
 from .commands.train import train
+from .commands.tune import tune
 
 app = App(
     name="mtfa-fast",
@@ -26,7 +27,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, synthesize, info):
+for _command in (detect, train, evaluate, tune, synthesize, info):
     app.command(_command)
 
 

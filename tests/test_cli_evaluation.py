@@ -13,6 +13,7 @@ from face import CONFIG, RATE, LoudnessEngine, knock, make_weights
 from mtfa_fast import detector as detector_module
 from mtfa_fast.cli import main
 from mtfa_fast.config import ClassConfig
+from mtfa_fast.weights import Weights
 
 CLASSES = (ClassConfig("gunshot", 0.6, 3), ClassConfig("babycry", 0.6, 3))
 ONSETS = {"hit": 1.0, "late": 2.0, "missed": 0.5, "empty": None}  # of the annotation
@@ -98,3 +99,31 @@ def test_a_recording_that_fails_ends_the_evaluation(folder: Path, capsys: pytest
     assert evaluate("set", "--weights", "w.safetensors", "--keep", "kept.npz") == 2
     assert "late.wav: cannot be decoded" in capsys.readouterr().err
     assert not Path("scores.json").exists() and not Path("kept.npz").exists()
+
+
+def test_tuned_decisions_are_written_and_score_as_promised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Weights.load("w.safetensors")
+    assert main(["tune", "set", "--weights", "w.safetensors", "--collar", "0.7", "-o", "tuned.safetensors"]) == 0
+    out, err = capsys.readouterr()
+    assert "(0.6)" in out  # the old threshold
+    assert "written to tuned.safetensors" in err
+    after = Weights.load("tuned.safetensors")
+    assert after.config.classes[0] != before.config.classes[0]
+    assert after.config.classes[1] == before.config.classes[1]  # no mixtures of it
+    assert evaluate("set", "--weights", "tuned.safetensors", "--collar", "0.7", "--keep", "kept.npz") == 0
+    events, detections, correct = figures()
+    files = set(folder.iterdir())
+    assert main(["tune", "kept.npz", "--weights", "w.safetensors", "--collar", "0.7"]) == 0
+    errors = f"{(events - correct + detections - correct) / events:.3f}"
+    assert errors in out and errors in capsys.readouterr().out
+    assert set(folder.iterdir()) == files
+    for arguments, message in (
+        (["kept.npz", "-o", "tuned.pt"], "--output: got 'tuned.pt'"),
+        (["kept.npz", "--longest-filter", "4"], "longest_filter: got 4"),
+        (["kept.npz", "--class", "babycry"], "classes: got babycry, allowed: gunshot"),
+        (["kept.npz", "--objective", "speed"], "speed"),
+        (["nowhere"], "nowhere"),
+    ):
+        assert main(["tune", *arguments, "--weights", "w.safetensors"]) == 2
+        assert message in capsys.readouterr().err
+    assert set(folder.iterdir()) == files

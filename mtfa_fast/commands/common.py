@@ -50,6 +50,13 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def show_table(table: object) -> None:
+    """A rich table on stdout; in a file or pipe it is as wide as it needs to be."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """``"1 recording"``, ``"2 recordings"``."""
     return f"{number} {one if number == 1 else many or one + 's'}"

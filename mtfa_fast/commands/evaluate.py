@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, usage_errors
+from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, show_table, usage_errors
 from .detect import parse_thresholds
 
 if TYPE_CHECKING:
     from ..data.layout import Mixture
+    from ..data.probabilities import ProbabilitySet
     from ..metrics import Criterion
     from ..scores import Evaluation
 
@@ -51,8 +52,6 @@ def evaluate(
 
     Prints a table of error rate and F1 for each class.
     """
-    from rich.console import Console
-
     if jobs < 1:
         raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
     if keep and (events or os.path.isfile(mixtures)):
@@ -61,6 +60,7 @@ def evaluate(
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
     with usage_errors():
+        from ..evaluation import evaluate_lists
         from ..metrics import Criterion
 
         criterion = Criterion(collar, offset=offset)
@@ -68,52 +68,52 @@ def evaluate(
         if os.path.isfile(mixtures):
             scores = _stored(mixtures, threshold or [], criterion, facts)
         else:
-            listed = _listed(mixtures, subset, classes)
+            chosen = listed(mixtures, subset, classes)
             if events:
-                scores = _lists(events, listed, criterion, facts)
+                scores = evaluate_lists(events, chosen, criterion=criterion, facts=facts | {"event_lists": events})
             else:
                 options = {"device": device, "precision": precision, "threads": threads}
-                scores = _run(listed, weights, options, threshold or [], jobs, keep, criterion, facts)
-    Console().print(scores.table())
+                scores, kept = run_detector(chosen, weights, options, threshold or [], jobs, criterion, facts)
+                if keep:
+                    kept.save(keep)
+    show_table(scores.table())
     if output:
         _write_json(output, scores.to_dict())
     return 0
 
 
-def _listed(folder: str, subset: str | None, classes: list[str] | None) -> list[Mixture]:
+def listed(folder: str, subset: str | None, classes: list[str] | None) -> list[Mixture]:
     from ..data.layout import open_mixture_set
     from ..data.sources import SPLITS
 
     return open_mixture_set(folder, SPLITS.get(subset, subset) if subset else None).mixtures(classes)
 
 
-def _run(
+def run_detector(
     mixtures: list[Mixture],
     weights: str,
     options: dict[str, Any],
     thresholds: list[str],
     jobs: int,
-    keep: str | None,
     criterion: Criterion,
     facts: dict[str, Any],
-) -> Evaluation:
+) -> tuple[Evaluation, ProbabilitySet]:
+    """Detect in all mixtures with a progress bar; scores, and the frame probabilities."""
     from ..detector import Detector
     from ..evaluation import evaluate as run
-    from ..events import Result
+    from ..events import Result, decide
     from .progress import bar
 
     detector = Detector.from_pretrained(weights, **options)
     levels = parse_thresholds(thresholds, detector.config)
+    decide(detector.config, threshold=levels)  # a wrong one is refused before the work
 
     def detect(path: Path) -> Result:
         return detector(path).with_(threshold=levels)
 
     facts |= {"weights": weights, "engine": detector.explain()}
     with bar() as progress:
-        scores, probabilities = run(detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts)
-    if keep:
-        probabilities.save(keep)
-    return scores
+        return run(detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts)
 
 
 def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:
@@ -124,12 +124,6 @@ def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[
     kept = ProbabilitySet.load(path)
     config = decide(kept.config, threshold=parse_thresholds(thresholds, kept.config))
     return evaluate_probabilities(kept, config, criterion=criterion, facts=facts)
-
-
-def _lists(paths: list[str], mixtures: list[Mixture], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:
-    from ..evaluation import evaluate_lists
-
-    return evaluate_lists(paths, mixtures, criterion=criterion, facts=facts | {"event_lists": paths})
 
 
 def _write_json(path: str, data: dict[str, Any]) -> None:

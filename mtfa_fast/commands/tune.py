@@ -1,0 +1,107 @@
+"""``mtfa-fast tune``: the best threshold and filter length of each class on annotated mixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from .common import (
+    DeviceOption,
+    PrecisionOption,
+    ThreadsOption,
+    UsageError,
+    WeightsOption,
+    say,
+    show_table,
+    usage_errors,
+)
+from .evaluate import listed, run_detector
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..tuning import Tuning
+
+
+def tune(
+    mixtures: Annotated[
+        str, Parameter(help="Folder of mixtures with annotations, or a file of evaluate --keep: no network runs then.")
+    ],
+    /,
+    *,
+    weights: WeightsOption = "rare-events",
+    output: Annotated[
+        str | None,
+        Parameter(alias="-o", help="Weight file (.safetensors) with the chosen decisions; may be --weights' own."),
+    ] = None,
+    subset: Annotated[
+        str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
+    ] = None,
+    objective: Annotated[Literal["error_rate", "f1"], Parameter(help="What is to be best.")] = "error_rate",
+    longest_filter: Annotated[int, Parameter(help="Median filters up to so many frames, odd.")] = 101,
+    collar: Annotated[float, Parameter(help="Seconds by which onsets may differ.")] = 0.5,
+    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "cpu",
+) -> int:
+    """Find the decisions with the best score, exactly, over all thresholds and filter lengths.
+
+    Use mixtures that the test does not use. Prints the choices; writes a weight file only with --output.
+    """
+    if jobs < 1:
+        raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
+    if output and not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
+        raise UsageError(f"--output: got {output!r}, allowed: a .safetensors file in a folder that exists")
+    with usage_errors():
+        from ..data.probabilities import ProbabilitySet
+        from ..metrics import Criterion
+        from ..tuning import apply
+        from ..tuning import tune as run
+        from ..weights import find
+        from .progress import bar
+
+        path = find(weights)  # before the work, not after it
+        if os.path.isfile(mixtures):
+            kept = ProbabilitySet.load(mixtures)
+        else:
+            options = {"device": device, "precision": precision, "threads": threads}
+            kept = run_detector(listed(mixtures, subset, classes), weights, options, [], jobs, Criterion(collar), {})[1]
+        with bar() as progress:
+            tuning = run(
+                kept,
+                classes=classes,
+                longest_filter=longest_filter,
+                objective=objective,
+                collar=collar,
+                progress=progress,
+            )
+        _show(kept.config, tuning)
+        if output:
+            apply(tuning, path, output)
+            say(f"written to {output}")
+    return 0
+
+
+def _show(before: Config, tuning: Tuning) -> None:
+    from rich.table import Table
+
+    table = Table(title="Best decisions (before)")
+    for name in ("class", "threshold", "equally good", "filter", "ER", "F1 %"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    old = {c.name: c for c in before.classes}
+    for c in tuning.choices:
+        table.add_row(
+            c.label,
+            f"{c.threshold:.4f} ({old[c.label].threshold:g})",
+            f"{c.low:.4f} to {c.high:.4f}",
+            f"{c.filter_frames} ({old[c.label].filter_frames})",
+            f"{c.counts.error_rate:.3f}",
+            f"{100 * c.counts.f1:.1f}",
+        )
+    show_table(table)
