@@ -19,9 +19,21 @@ LEVELS: tuple[set[str], ...] = (
     {"events", "writers", "ops"},
     {"nn", "data"},
     {"engine"},
-    {"detector", "training", "training_progress", "training_state", "evaluation", "visualization", "export"},
+    {
+        "detector",
+        "scores",
+        "evaluation",
+        "tuning",
+        "training_config",
+        "training_net",
+        "training_state",
+        "training_progress",
+        "training",
+        "visualization",
+        "export",
+    },
     {"commands"},
-    {"cli"},
+    {"cli", "__main__"},
 )
 # Whoever installs without [torch] has none of these; everything else must work.
 NEED_TORCH = ("nn", "ops", "backends", "engine.torch_engine", "training", "export")
