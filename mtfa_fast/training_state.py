@@ -1,14 +1,15 @@
-"""What a training run keeps on disk: checkpoint, best weights, log. All written beside and renamed."""
+"""What a training run keeps (checkpoint, best weights, log; written beside and renamed) and its processes."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .files import write_beside
 from .nn.convert import to_weights
@@ -114,3 +115,36 @@ class RunFolder:
     def _write(self, path: Path, text: str) -> None:
         with write_beside(path) as file:
             file.write(text)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of torchrun; one alone without it."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: str) -> Processes:
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+        target = torch.device(device)
+        if count > 1:
+            if target.type == "cuda":
+                target = torch.device("cuda", local)
+                torch.cuda.set_device(target)
+            if not torch.distributed.is_initialized():
+                torch.distributed.init_process_group("nccl" if target.type == "cuda" else "gloo")
+        return cls(rank, count, target)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return nn.parallel.DistributedDataParallel(model) if self.count > 1 else model
+
+    def agree(self, value: bool) -> bool:
+        """The first process's answer, on all of them."""
+        if self.count == 1:
+            return value
+        answer = torch.tensor(float(value), device=self.device)
+        torch.distributed.broadcast(answer, 0)
+        return bool(answer.item())

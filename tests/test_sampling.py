@@ -14,9 +14,11 @@ import torch
 from mtfa_fast.backends.reference.log_mel import log_mel
 from mtfa_fast.config import FeatureConfig
 from mtfa_fast.data import augment
+from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.augment import AugmentConfig
+from mtfa_fast.data.layout import Mixture
 from mtfa_fast.data.mixing import event_gain, mix, rms
-from mtfa_fast.data.recorded import Mixture, RecordedChunks, chunk_starts, cut_mixtures
+from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
 from mtfa_fast.data.sampler import MARGIN, ChunkSampler, frame_targets, prefetch
 from mtfa_fast.data.sources import SourceAudio, SourceSet
 from mtfa_fast.features import analysis_window, mel_centres, mel_matrix
@@ -223,7 +225,7 @@ def test_recorded_chunks_are_slices_of_the_recording(tmp_path: Path) -> None:
         wave = rng.normal(0, 0.1, samples).astype(np.float32)
         path = tmp_path / f"{number}.wav"
         soundfile.write(path, wave, 8_000, subtype="FLOAT")
-        mixtures.append(Mixture(path, (("horn", 0.51, 0.7), ("other", 0.0, 0.2))))
+        mixtures.append(Mixture(path, "horn", (Annotation("horn", 0.51, 0.7), Annotation("other", 0.0, 0.2))))
         whole.append(small_log_mel(wave[None])[0])
         target = np.zeros(len(whole[-1]), np.float32)
         target[25:35] = 1.0

@@ -23,8 +23,9 @@ CHUNK_FILTER_DB = 4.0
 BAND_LIMIT_HZ = (3_500.0, 18_000.0)
 REVERB_SECONDS = (0.08, 0.9)  # time to fall by 60 dB
 GAIN_DB = (-10.0, 6.0)
-EBR_DB = (-8.0, 8.0)
-EBR_LOUD_DB = (8.0, 16.0)
+EBR_DB = (-7.0, 9.0)
+EBR_LOUD_DB = (9.0, 18.0)
+MORE_EVENTS = (0.3, 0.35, 0.25, 0.1)  # that a chunk with events holds 1, 2, 3, 4
 DISTRACTOR_DB = (-3.0, 15.0)
 NOISE_DB = (-95.0, -55.0)  # full scale, after the anti-clipping factor
 
@@ -36,8 +37,8 @@ class AugmentConfig:
     speed: bool = False  # events played 0.85 to 1.18 times as fast
     event_filter: bool = False  # random spectral curve, sometimes a band limit, on each event
     reverb: bool = False  # a made-up room around some events
-    ebr_range: bool = False  # EBR uniform in -8..8 dB, sometimes up to 16, in place of -6, 0, 6
-    several_events: bool = False  # up to two events in a chunk
+    ebr_range: bool = False  # EBR uniform in -7..9 dB, sometimes up to 18, in place of -6, 0, 6
+    several_events: bool = False  # up to four events in a chunk: more to learn from in every second
     cut_events: bool = False  # events may begin before or end after the chunk
     background_mix: bool = False  # two backgrounds at once in some chunks
     background_filter: bool = False  # random spectral curve on some backgrounds
@@ -115,10 +116,10 @@ def fade(wave: Wave, rate: int, seconds: float = 0.01) -> Wave:
 
 
 def draw_ebr(rng: np.random.Generator, choices: tuple[float, ...], wide: bool) -> float:
-    """EBR in dB: one of ``choices``, or with ``wide`` from EBR_DB, one in six from EBR_LOUD_DB."""
+    """EBR in dB: one of ``choices``, or with ``wide`` from EBR_DB, one in five from EBR_LOUD_DB."""
     if not wide:
         return float(rng.choice(choices))
-    return float(rng.uniform(*(EBR_LOUD_DB if rng.random() < 1 / 6 else EBR_DB)))
+    return float(rng.uniform(*(EBR_LOUD_DB if rng.random() < 0.2 else EBR_DB)))
 
 
 def hide(rng: np.random.Generator, frames: int, bands: int) -> NDArray[np.bool_]:

@@ -12,15 +12,8 @@ from numpy.typing import NDArray
 
 from .. import audio
 from ..config import FeatureConfig
+from .layout import Mixture
 from .sampler import MARGIN, Batch, frame_targets
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A recording and its events as (label, onset, offset), seconds."""
-
-    path: Path
-    events: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass

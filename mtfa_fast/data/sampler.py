@@ -85,8 +85,9 @@ class ChunkSampler:
         background = self._background(rng)
         wave = background.copy()
         targets = np.zeros((self.frames, len(self.sources.classes)), np.float32)
-        present = rng.random() < self.presence
-        count = int(present) + int(present and on.several_events and rng.random() < 0.3)
+        count = int(rng.random() < self.presence)
+        if count and on.several_events:
+            count += int(rng.choice(len(aug.MORE_EVENTS), p=aug.MORE_EVENTS))
         for _ in range(count):
             self._place(rng, wave, background, targets)
         level = ANTI_CLIPPING

@@ -1,0 +1,76 @@
+"""Settings of a training run: frozen, checked, without torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .config import Config, _require, _require_int
+from .data.augment import AugmentConfig
+from .data.mixing import EBRS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. The defaults are the paper's protocol where it speaks (section 3.2).
+
+    ``sources``: folder of events and backgrounds (see ``data.sources``), or with ``recorded`` of finished
+    mixtures (see ``data.layout``), from which chunks are cut as the paper did; ``output``: the run's folder.
+    The network and its classes are ``config``'s: one class, or several in one network.
+    """
+
+    sources: str
+    output: str
+    config: Config = field(default_factory=Config)
+    split: str = "train"
+    recorded: bool = False  # presence, ebrs and augment then have no effect
+    initial: str = ""  # weights to start from, their normalisation included; empty = random
+    seed: int = 0
+    batch_size: int = 16  # a process
+    chunk_frames: int = 256
+    chunk_shift: int = 128  # of chunks cut from a folder of mixtures
+    steps_per_epoch: int = 500
+    epochs: int = 40
+    patience: int = 10  # epochs without a better validation loss, 0 = never stop early
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0  # of the gradient, 0 = none
+    average_decay: float = 0.0  # moving average of the weights, 0 = none
+    precision: Literal["fp32", "bf16"] = "fp32"
+    presence: float = 0.75  # chunks that hold an event
+    ebrs: tuple[float, ...] = EBRS
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation_fraction: float = 0.15  # of the source recordings
+    validation_chunks: int = 256
+    device: str = "cpu"
+    threads: int = 0  # 0 = torch's choice
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "chunk_frames", "chunk_shift", "steps_per_epoch", "epochs", "validation_chunks"):
+            _require_int(name, getattr(self, name), 1)
+        for name in ("seed", "patience", "warmup_steps", "threads"):
+            _require_int(name, getattr(self, name), 0)
+        for name in ("weight_decay", "clip_norm"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "a number >= 0")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
+        _require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
+        _require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")
+        _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 < fraction < 1")
+        _require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, "constant, cosine")
+        _require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32, bf16")
+        _require(len(self.ebrs) > 0, "ebrs", self.ebrs, "at least one")
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then constant or half a cosine down to zero at ``total_steps``."""
+        rate = self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.schedule == "cosine":
+            done = max(0, step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+            rate *= 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        return rate
