@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -124,6 +125,28 @@ train(config(Path({str(sources)!r}), Path({str(killed)!r})), report)
     for part in ("net", "average"):
         assert all(torch.equal(value, other[part][name]) for name, value in state[part].items())
     assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
+
+
+def test_recorded_mixtures_and_given_weights_are_a_start(sources: Path, tmp_path: Path) -> None:
+    """Chunks of finished mixtures; a run that starts from weights and takes no step worth the name ends at them."""
+    rng = np.random.default_rng(1)
+    mixtures = tmp_path / "mixtures"
+    for part in ("audio", "meta"):
+        (mixtures / part).mkdir(parents=True)
+    for label in ("low", "high"):
+        lines = [f"{label}_{i}.wav\t0.5\t1.0\t{label}" if i % 2 else f"{label}_{i}.wav" for i in range(6)]
+        (mixtures / "meta" / f"event_list_devtrain_{label}.csv").write_text("\n".join(lines))
+        for i in range(6):
+            soundfile.write(mixtures / "audio" / f"{label}_{i}.wav", 0.01 * rng.standard_normal(8_000), 4_000)
+    first = train(config(mixtures, tmp_path / "first", recorded=True, epochs=1))
+    again = config(sources, tmp_path / "again", initial=str(first), learning_rate=1e-12, epochs=1, average_decay=0.0)
+    before, after = Weights.load(first).tensors, Weights.load(train(again)).tensors
+    for name, value in before.items():
+        if "running" not in name:
+            np.testing.assert_allclose(after[name], value, rtol=0, atol=1e-9, err_msg=name)
+    wider = dataclasses.replace(TINY, network=NetworkConfig(channels=8, hidden=16))
+    with pytest.raises(ValueError, match=r"initial: .*best\.safetensors holds another network"):
+        train(config(sources, tmp_path / "wider", initial=str(first), config=wider))
 
 
 def test_stops_without_progress_and_keeps_the_best(
