@@ -39,7 +39,7 @@ def random_set(rng: np.random.Generator) -> ProbabilitySet:
                 onset = float(np.round(rng.uniform(0, frames * 0.02), 2))
                 events.append(Annotation(label, onset, onset + 0.1))
         label = [None, "a", "b"][rng.integers(0, 3)]
-        recordings.append(Recording(f"{i}.wav", p, max(1, frames - rng.integers(0, 4)) * 0.02, tuple(events), label))
+        recordings.append(Recording(f"{i}.wav", p, frames * float(rng.choice([0.02, 0.01])), tuple(events), label))
     return ProbabilitySet(CONFIG, tuple(recordings))
 
 
@@ -53,7 +53,7 @@ def test_same_optimum_as_brute_force(objective):
     rng = np.random.default_rng(5)
     sign = 1 if objective == "error_rate" else -1
     tried = 0
-    while tried < 25:
+    while tried < 14:
         kept = random_set(rng)
         collar = float(rng.choice([0.02, 0.1, 0.2]))
         for k, label in enumerate("ab"):
@@ -108,9 +108,10 @@ def test_the_widest_of_several_ranges_and_the_narrowest_one_there_can_be():
     (choice,) = tune(ProbabilitySet(CONFIG, (Recording("x", p, 4.0, events, "a"),)), longest_filter=1).choices
     assert (choice.low, choice.high, choice.counts.error_rate) == (0.25, 0.75, 0)
     p[:, 0] = 0
-    p[50:90, 0], p[120:160, 0] = np.nextafter(np.float32(0.5), np.float32(1)), 0.5
-    (choice,) = tune(ProbabilitySet(CONFIG, (Recording("x", p, 4.0, events, "a"),)), longest_filter=1).choices
-    assert (choice.threshold, choice.counts.error_rate) == (0.5, 0)
+    for below in (np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1))):  # their middle rounds down, and up
+        p[50:90, 0], p[120:160, 0] = np.nextafter(below, np.float32(1)), below
+        (choice,) = tune(ProbabilitySet(CONFIG, (Recording("x", p, 4.0, events, "a"),)), longest_filter=1).choices
+        assert (choice.threshold, choice.counts.error_rate) == (below, 0)
 
 
 def test_tuned_decisions_go_into_the_weight_file(tmp_path):
