@@ -7,6 +7,7 @@ mean of the classes' error rates.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from .data.layout import Mixture
 from .data.probabilities import ProbabilitySet, Recording
 from .events import Result
 from .metrics import ONSET_ONLY, Criterion, LabelledSpan
-from .scores import Evaluation, ScoredFile, class_score
+from .scores import Evaluation, class_score
 
 Progress = Callable[[int, int], None]  # recordings done, of how many
 
@@ -86,23 +87,30 @@ def evaluate_probabilities(
     decided = {
         "decisions": {c.name: {"threshold": c.threshold, "filter_frames": c.filter_frames} for c in config.classes}
     }
-    return Evaluation(scores, criterion, {**decided, **(facts or {})})
+    known = {"files_md5": _digest(r.name for r in kept.recordings), **decided}
+    return Evaluation(scores, criterion, {**known, **(facts or {})})
 
 
 def evaluate_lists(
     paths: Iterable[str | os.PathLike[str]],
     mixtures: Sequence[Mixture],
     *,
+    classes: Iterable[str] | None = None,
     criterion: Criterion = ONSET_ONLY,
     facts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Scores of event lists that some system wrote. A mixture that no list names has no detections.
 
-    Files are told apart by their bare names. ValueError for lists that name a file which is not among
-    ``mixtures``, or for no mixtures.
+    Files are told apart by their bare names. ``classes``: those to score, default all of ``mixtures``. ValueError
+    for lists that name a file which is not among ``mixtures``, for a class without mixtures, or for no mixtures.
     """
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
+    labels = list(dict.fromkeys(m.label for m in mixtures))
+    wanted = labels if classes is None else list(dict.fromkeys(classes))
+    if not wanted or not set(wanted) <= set(labels):
+        given = ", ".join(c for c in wanted if c not in labels) or "none"
+        raise ValueError(f"classes: got {given}, allowed: {', '.join(labels)}")
     detections: dict[str, list[LabelledSpan]] = {}
     for path in paths:
         for name, events in by_name(read_annotations(path)).items():
@@ -114,11 +122,17 @@ def evaluate_lists(
             f"event lists: got {unknown[0]!r} ({len(unknown)} of {len(detections)} files), "
             f"allowed: the mixtures, such as {mixtures[0].path.name!r}"
         )
-    by_label: dict[str, list[ScoredFile]] = {}
-    for m in mixtures:
-        by_label.setdefault(m.label, []).append((m.path.name, m.events, m.ebr, math.nan))
-    scores = {label: class_score(label, files, detections, criterion) for label, files in by_label.items()}
-    return Evaluation(scores, criterion, dict(facts or {}))
+    scores = {}
+    for label in wanted:
+        own = [(m.path.name, m.events, m.ebr, math.nan) for m in mixtures if m.label == label]
+        scores[label] = class_score(label, own, detections, criterion)
+    scored = [m.path.name for m in mixtures if m.label in wanted]
+    return Evaluation(scores, criterion, {"files_md5": _digest(scored), **(facts or {})})
+
+
+def _digest(names: Iterable[str]) -> str:
+    """Says which set was scored, wherever it lay: a mixture's name tells its content."""
+    return hashlib.md5("\n".join(sorted(names)).encode(), usedforsecurity=False).hexdigest()
 
 
 def _require_class(label: str, config: Config) -> None:

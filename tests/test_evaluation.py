@@ -111,6 +111,9 @@ def test_stored_probabilities_and_written_lists_score_the_same(drawn, tmp_path):
     for label in LABELS:
         assert from_lists.classes[label].counts == evaluation.classes[label].counts
         assert from_lists.classes[label].by_ebr == evaluation.classes[label].by_ebr
+    only = evaluate_lists([tmp_path / f"{i}.txt" for i in range(3)], mixtures, classes=["gunshot"])
+    assert {k: v.counts for k, v in only.classes.items()} == {"gunshot": evaluation.classes["gunshot"].counts}
+    assert only.facts["files_md5"] != from_lists.facts["files_md5"] == evaluation.facts["files_md5"]
     stricter = Config(classes=tuple(ClassConfig(label, 0.85, 5) for label in LABELS))
     assert evaluate_probabilities(kept, stricter).f1 > evaluation.f1  # the inventions have 0.8
 
@@ -165,6 +168,8 @@ def test_failures_and_unknown_names_are_reported(drawn, tmp_path):
     other = [dataclasses.replace(mixtures[0], label="dog")]
     with pytest.raises(ValueError, match="mixtures: got class 'dog', allowed: the detector's babycry"):
         evaluate(detector(probabilities), other)
+    with pytest.raises(ValueError, match="classes: got dog, allowed: babycry, glassbreak, gunshot"):
+        evaluate_lists([], mixtures, classes=["dog"])
     write_annotations(tmp_path / "list.txt", {"elsewhere.wav": []})
     with pytest.raises(
         ValueError, match=r"got 'elsewhere\.wav' \(1 of 1 files\), allowed: the mixtures, such as 'baby"

@@ -68,9 +68,10 @@ def evaluate(
         if os.path.isfile(mixtures):
             scores = _stored(mixtures, threshold or [], criterion, facts)
         else:
-            chosen = listed(mixtures, subset, classes)
+            chosen = listed(mixtures, subset, None if events else classes)  # a list may name the other classes' files
             if events:
-                scores = evaluate_lists(events, chosen, criterion=criterion, facts=facts | {"event_lists": events})
+                facts["event_lists"] = events
+                scores = evaluate_lists(events, chosen, classes=classes, criterion=criterion, facts=facts)
             else:
                 options = {"device": device, "precision": precision, "threads": threads}
                 scores, kept = run_detector(chosen, weights, options, threshold or [], jobs, criterion, facts)
