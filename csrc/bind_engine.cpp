@@ -66,6 +66,24 @@ Array probabilities(const Engine& engine, const Array& log_mel, int threads) {
   return out;
 }
 
+Array tap(const Engine& engine, const std::string& name, const Array& log_mel, int threads) {
+  const NetworkShape& shape = engine.shape();
+  if (log_mel.ndim() != 2 || log_mel.shape(0) < 1 || log_mel.shape(1) != shape.mel_bands) {
+    throw std::invalid_argument("log_mel: allowed: (frames >= 1, " + std::to_string(shape.mel_bands) + ")");
+  }
+  const float* in = log_mel.data();
+  const int64_t frames = log_mel.shape(0);
+  ThreadPool& pool = shared_pool(threads);
+  Engine::Map map;
+  {
+    py::gil_scoped_release release;
+    map = engine.tap(name, in, frames, pool);
+  }
+  return Array(
+      {static_cast<py::ssize_t>(map.rows), static_cast<py::ssize_t>(map.width), static_cast<py::ssize_t>(map.channels)},
+      map.values.data());
+}
+
 }  // namespace
 
 void register_engine(py::module_& m) {
@@ -74,7 +92,11 @@ void register_engine(py::module_& m) {
            py::arg("classes"), py::arg("pooling"), py::arg("mask_projection"), py::arg("tensors"), py::arg("log_mel"),
            py::arg("isa"), py::arg("bf16"))
       .def("probabilities", &probabilities, py::arg("log_mel"), py::arg("threads"),
-           "Raw log-mel (batch, frames, mel_bands) -> (batch, frames, classes) float32.");
+           "Raw log-mel (batch, frames, mel_bands) -> (batch, frames, classes) float32.")
+      .def("stage_names", &Engine::stage_names, "Stages for tap(), named as the torch modules that make the same.")
+      .def("tap", &tap, py::arg("name"), py::arg("log_mel"), py::arg("threads"),
+           "What one stage makes of raw log-mel (frames, mel_bands): (rows, width, channels) float32, frames padded to "
+           "a multiple of 8; \"gate\" (rows, bands, channels), \"gru\" (rows, 2, hidden). ValueError on another name.");
 
   py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
       .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),

@@ -72,6 +72,39 @@ void Engine::clip(const float* log_mel, int64_t frames, float* out, ThreadPool& 
   stream.probabilities(out, pool);
 }
 
+std::vector<std::string> Engine::stage_names() const {
+  auto state = take();
+  std::vector<std::string> names = state->trunk->stage_names();
+  give_back(std::move(state));
+  names.push_back("gru");
+  return names;
+}
+
+Engine::Map Engine::tap(const std::string& name, const float* log_mel, int64_t frames, ThreadPool& pool) const {
+  Map map;
+  Stream stream(std::shared_ptr<const Engine>(std::shared_ptr<const Engine>(), this));
+  if (name != "gru") {
+    stream.state_->trunk->watch(name, [&map](const float* row, int width, int channels) {
+      map.width = width, map.channels = channels, ++map.rows;
+      map.values.insert(map.values.end(), row, row + static_cast<ptrdiff_t>(width) * channels);
+    });
+  }
+  stream.push_log_mel(log_mel, frames, pool);
+  stream.close(pool);
+  if (name == "gru") {
+    std::vector<float> unused(static_cast<size_t>(frames) * shape_.classes);
+    stream.probabilities(unused.data(), pool);
+    map.rows = (frames + 7) / 8 * 8, map.width = 2, map.channels = shape_.hidden;
+    for (int64_t t = 0; t < map.rows; ++t) {
+      for (int direction = 0; direction < 2; ++direction) {
+        const float* state = stream.state_->recurrent.state(t, direction);
+        map.values.insert(map.values.end(), state, state + shape_.hidden);
+      }
+    }
+  }
+  return map;
+}
+
 Stream::Stream(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), state_(engine_->take()) {}
 
 Stream::~Stream() { engine_->give_back(std::move(state_)); }

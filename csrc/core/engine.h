@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "core/isa.h"
@@ -28,6 +29,16 @@ class Engine {
   // log_mel (batch, frames, mel_bands), raw -> out (batch, frames, classes). Clips side by side when there are enough
   // for every thread, else one after another with all threads; the numbers are the same.
   void probabilities(const float* log_mel, int64_t batch, int64_t frames, float* out, ThreadPool& pool) const;
+
+  // For checks: the stages of a run that can be seen, and what one of them makes of one clip, raw (frames, mel_bands):
+  // (rows, width, channels), "gru" (frames, 2, hidden). Frames as padded, to a multiple of 8.
+  struct Map {
+    int64_t rows = 0;
+    int width = 0, channels = 0;
+    std::vector<float> values;
+  };
+  std::vector<std::string> stage_names() const;
+  Map tap(const std::string& name, const float* log_mel, int64_t frames, ThreadPool& pool) const;
 
   const NetworkShape& shape() const { return shape_; }
 
@@ -61,6 +72,7 @@ class Stream {
   void probabilities(float* out, ThreadPool& pool);
 
  private:
+  friend class Engine;
   void frames_from_samples(int64_t last, ThreadPool& pool);
   void band(ThreadPool& pool);
 

@@ -53,6 +53,8 @@ class Recurrent {
   float* projected(int64_t frame) { return gates_.row(frame); }
   // Runs over `frames` projected frames; writes the probabilities (count, classes) of the first `count`.
   void run(int64_t frames, int64_t count, float* out, ThreadPool& pool);
+  // After run(): what the last layer made of `frame` in one direction, (hidden).
+  const float* state(int64_t frame, int direction) { return states_.row(frame) + direction * weights_->hidden; }
   // Gives memory of long recordings back.
   void shrink();
 

@@ -60,7 +60,10 @@ void Pipeline::advance(int64_t rows, ThreadPool* pool) {
       const int64_t most = stage.produced_ + std::max<int64_t>(band_ >> stage.level(), 1);
       const int64_t target = std::min(stage.ready(), most);
       if (target <= stage.produced_) continue;
-      if (pool) stage.run(stage.produced_, target, *pool);
+      if (pool) {
+        stage.run(stage.produced_, target, *pool);
+        if (&stage == watched_) seen_(stage.produced_, target);
+      }
       stage.produced_ = target;
       progress = true;
       if (planning_) record(i);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -68,6 +69,11 @@ class Pipeline {
   void finish(ThreadPool& pool);
   void reset();
   int band() const { return band_; }
+  // Calls `seen` with the rows [first, last) of one stage as soon as they are made; a null stage ends it.
+  void watch(const Stage* stage, std::function<void(int64_t first, int64_t last)> seen) {
+    watched_ = stage;
+    seen_ = std::move(seen);
+  }
 
  private:
   void advance(int64_t rows, ThreadPool* pool);
@@ -80,6 +86,8 @@ class Pipeline {
   std::vector<std::vector<const Stage*>> consumers_;
   std::vector<int64_t> kept_;
   bool planning_ = false;
+  const Stage* watched_ = nullptr;
+  std::function<void(int64_t, int64_t)> seen_;
 };
 
 }  // namespace mtfa

@@ -1,5 +1,6 @@
 #include "core/trunk.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -14,6 +15,8 @@ namespace {
 
 constexpr int kDepth = 3;  // poolings of the hourglass
 constexpr int kBand = 32;  // frames that move through the pipeline together: four rows at its deepest level
+
+float to_float(float x) { return x; }
 
 template <class T>
 struct ConvWeights {
@@ -172,26 +175,28 @@ class TypedTrunk : public Trunk {
     const TypedTrunkWeights<T>& w = *weights_;
     const int bands = w.shape.mel_bands;
     input_ = pipeline_.add<InputStage>(bands);
-    const auto* stem =
-        pipeline_.add<StemStage<T>>(input_, bands, w.channels, w.typed, w.stem.data(), w.stem_bias.data());
+    const auto* stem = named(
+        "stem", pipeline_.add<StemStage<T>>(input_, bands, w.channels, w.typed, w.stem.data(), w.stem_bias.data()));
     const ProjectStage<T>* projected = nullptr;
     const MapStage<T>*skip = nullptr, *low = nullptr;
     const Stage* pacer = nullptr;
     if (w.shape.variant == Variant::mtfa) {
-      low = low_path(stem, 0);
+      low = low_path(stem, 0, "attention.mask");
       pacer = low;
       if (w.shape.mask_projection) {
         projected = pipeline_.add<ProjectStage<T>>(low, w.typed, w.projection.data(), projection_columns());
       }
-      skip = block(stem, w.hourglass[0].skip, pacer);
-      if (!projected) skip = pipeline_.add<UpsampleAddStage<T>>(skip, low, w.typed);
+      skip = block("attention.mask.skip", stem, w.hourglass[0].skip, pacer);
+      if (!projected) skip = named("attention.mask", pipeline_.add<UpsampleAddStage<T>>(skip, low, w.typed));
     } else if (w.shape.variant == Variant::resatt) {
-      skip = block(block(stem, w.mask[0]), w.mask[1]);
+      skip = block("attention.mask.1", block("attention.mask.0", stem, w.mask[0]), w.mask[1]);
     }
-    const MapStage<T>* features = block(block(stem, w.features[0], pacer), w.features[1]);
+    const MapStage<T>* features =
+        block("attention.features.1", block("attention.features.0", stem, w.features[0], pacer), w.features[1]);
     const auto* gate = pipeline_.add<GateStage<T>>(features, skip, projected, w.typed,
                                                    w.projection.size() ? w.projection.data() : nullptr,
                                                    w.projection_bias.data(), w.shape.pooling);
+    taps_.push_back({"gate", gate, bands / w.shape.pooling, 0});
     pipeline_.add<GruInputStage<T>>(gate, w, std::move(sink));
     pipeline_.plan();
   }
@@ -199,36 +204,75 @@ class TypedTrunk : public Trunk {
   float* next_input(int64_t offset) override { return input_->writable(input_->produced() + offset) + 1; }
   void push(int64_t rows, ThreadPool& pool) override { pipeline_.push(rows, pool); }
   void finish(ThreadPool& pool) override { pipeline_.finish(pool); }
-  void reset() override { pipeline_.reset(); }
+  void reset() override {
+    pipeline_.reset();
+    pipeline_.watch(nullptr, nullptr);
+  }
   int band() const override { return pipeline_.band(); }
 
+  std::vector<std::string> stage_names() const override {
+    std::vector<std::string> names;
+    for (const Tap& tap : taps_) names.push_back(tap.name);
+    return names;
+  }
+  void watch(const std::string& name, RowWatch seen) override {
+    const auto found = std::find_if(taps_.begin(), taps_.end(), [&](const Tap& tap) { return tap.name == name; });
+    if (found == taps_.end()) throw std::invalid_argument("stage: got " + name + ", allowed: those of stage_names()");
+    pipeline_.watch(found->stage, [this, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
+      const int channels = weights_->channels, count = weights_->shape.channels;
+      std::vector<float> row(static_cast<size_t>(tap.width) * count);
+      for (int64_t t = first; t < last; ++t) {
+        const T* from = tap.stage->row(t) + static_cast<ptrdiff_t>(tap.lead) * channels;
+        for (int x = 0; x < tap.width; ++x) {
+          for (int n = 0; n < count; ++n) row[static_cast<size_t>(x) * count + n] = to_float(from[x * channels + n]);
+        }
+        seen(row.data(), tap.width, count);
+      }
+    });
+  }
+
  private:
+  struct Tap {
+    std::string name;
+    const RingStage<T>* stage;
+    int width, lead;  // pixels, and those before the first
+  };
+
+  const MapStage<T>* named(const std::string& name, const MapStage<T>* stage) {
+    taps_.push_back({name, stage, stage->width, 1});
+    return stage;
+  }
+
   int projection_columns() const { return round_up(weights_->channels, weights_->kernels.panel); }
 
-  const MapStage<T>* block(const MapStage<T>* in, const BlockWeights<T>& w, const Stage* pacer = nullptr) {
+  const MapStage<T>* block(const std::string& name, const MapStage<T>* in, const BlockWeights<T>& w,
+                           const Stage* pacer = nullptr) {
     auto* first =
         pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1.weights.data(), w.conv1.bias.data());
     if (pacer) first->pace(pacer);
-    return pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2.weights.data(), w.conv2.bias.data());
+    return named(name,
+                 pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2.weights.data(), w.conv2.bias.data()));
   }
 
   // The path below scale i of the hourglass, from its input at scale i to its output at scale i + 1.
-  const MapStage<T>* low_path(const MapStage<T>* in, int i) {
+  const MapStage<T>* low_path(const MapStage<T>* in, int i, const std::string& name) {
     const HourglassWeights<T>& w = weights_->hourglass[i];
-    const MapStage<T>* low = block(pipeline_.add<PoolStage<T>>(in, weights_->typed), w.low_in);
+    const MapStage<T>* low = block(name + ".low_in", pipeline_.add<PoolStage<T>>(in, weights_->typed), w.low_in);
+    const std::string inner = name + ".inner";
     if (i + 1 < kDepth) {
-      const MapStage<T>* deeper = low_path(low, i + 1);
-      const MapStage<T>* skip = block(low, weights_->hourglass[i + 1].skip, deeper);
-      low = pipeline_.add<UpsampleAddStage<T>>(skip, deeper, weights_->typed);
+      const MapStage<T>* deeper = low_path(low, i + 1, inner);
+      const MapStage<T>* skip = block(inner + ".skip", low, weights_->hourglass[i + 1].skip, deeper);
+      low = named(inner, pipeline_.add<UpsampleAddStage<T>>(skip, deeper, weights_->typed));
     } else {
-      low = block(low, weights_->inner);
+      low = block(inner, low, weights_->inner);
     }
-    return block(low, w.low_out);
+    return block(name + ".low_out", low, w.low_out);
   }
 
   std::shared_ptr<const TypedTrunkWeights<T>> weights_;
   Pipeline pipeline_;
   InputStage* input_;
+  std::vector<Tap> taps_;
 };
 
 }  // namespace

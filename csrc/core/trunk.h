@@ -4,6 +4,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "core/kernels/kernels.h"
 #include "core/stages.h"
@@ -13,6 +15,9 @@ namespace mtfa {
 
 // Where the projected frames go: (frame) -> 6 * padded hidden values, both directions' gates.
 using FrameSink = std::function<float*(int64_t frame)>;
+
+// Rows of one stage, in order: `row` holds (width, channels) values and lives until the call returns.
+using RowWatch = std::function<void(const float* row, int width, int channels)>;
 
 // Packed weights of one network for one instruction set and precision; immutable, shared by all trunks.
 class TrunkWeights {
@@ -29,6 +34,10 @@ class Trunk {
   virtual void finish(ThreadPool& pool) = 0;              // rows pushed: a multiple of 8
   virtual void reset() = 0;
   virtual int band() const = 0;
+  // For checks: the stages whose rows can be watched, by the names of the torch modules that make the same, and what
+  // is called with every row of one of them until reset(). Throws std::invalid_argument for another name.
+  virtual std::vector<std::string> stage_names() const = 0;
+  virtual void watch(const std::string& name, RowWatch seen) = 0;
 };
 
 std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,

@@ -84,6 +84,22 @@ class CpuEngine:
         stream.push(wave)
         return stream.finish()
 
+    def stage_names(self) -> list[str]:
+        """What :meth:`tap` can show, in the order of the data; named as the modules of ``nn.SEDNet`` that make the same."""
+        return self._engine.stage_names()
+
+    def tap(self, name: str, log_mel: npt.ArrayLike) -> FloatArray:
+        """What one stage makes of raw log-mel (T, D): channels-last rows, T padded to a multiple of 8, for checks.
+
+        A map at scale s is (T / 2**s, D / 2**s, C), ``"gate"`` (T, D / pooling, C), ``"gru"`` (T, 2, U): both
+        directions of the last layer. ValueError on another name.
+        """
+        array = np.asarray(log_mel, dtype=np.float32)
+        bands = self.config.features.mel_bands
+        if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != bands:
+            raise ValueError(f"log_mel: got shape {array.shape}, allowed: (T >= 1, {bands})")
+        return self._engine.tap(name, array, self.threads)
+
     def explain(self) -> dict[str, Any]:
         """Which instruction set, precision and thread count run, and why."""
         return {"isa": self.isa, "precision": self.precision, "threads": self.threads, "reasons": dict(self._reasons)}
