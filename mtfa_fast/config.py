@@ -58,9 +58,7 @@ class FeatureConfig:
             self.fft_length,
             f"a power of two >= window_length ({self.window_length})",
         )
-        _require(
-            math.isfinite(self.log_floor) and self.log_floor > 0, "log_floor", self.log_floor, "a number > 0"
-        )
+        _require(math.isfinite(self.log_floor) and self.log_floor > 0, "log_floor", self.log_floor, "a number > 0")
 
     @property
     def frame_seconds(self) -> float:
@@ -107,7 +105,10 @@ class ClassConfig:
 
     def __post_init__(self) -> None:
         _require(
-            isinstance(self.name, str) and self.name.strip() == self.name and self.name != "" and self.name.isprintable(),
+            isinstance(self.name, str)
+            and self.name.strip() == self.name
+            and self.name != ""
+            and self.name.isprintable(),
             "class name",
             self.name,
             "printable text without spaces at its ends",

@@ -11,7 +11,7 @@ import pytest
 from mtfa_fast import _core
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "-std=c++17 -O1 -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16".split()
+FLAGS = ["-std=c++17", "-O1", "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16"]
 
 
 @pytest.mark.skipif(not _core.has_avx512_bf16(), reason="the vector half of the AMX kernels needs AVX512_BF16")
