@@ -3,6 +3,7 @@
 
 namespace py = pybind11;
 
+void register_benchmark(py::module_& m);
 void register_engine(py::module_& m);
 void register_features(py::module_& m);
 void register_postprocess(py::module_& m);
@@ -14,4 +15,5 @@ PYBIND11_MODULE(_core, m) {
   register_features(m);
   register_postprocess(m);
   register_engine(m);
+  register_benchmark(m);
 }

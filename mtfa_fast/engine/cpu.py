@@ -85,7 +85,7 @@ class CpuEngine:
         return stream.finish()
 
     def stage_names(self) -> list[str]:
-        """What :meth:`tap` can show, in the order of the data; named as the modules of ``nn.SEDNet`` that make the same."""
+        """What :meth:`tap` can show, in the order of the data; names of the modules of ``nn.SEDNet`` that make it."""
         return self._engine.stage_names()
 
     def tap(self, name: str, log_mel: npt.ArrayLike) -> FloatArray:
