@@ -147,6 +147,10 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         "none.wav": (x[:0], "holds no samples"),
         "none.flac": (x[:0], "holds no samples|cannot be decoded"),
         "half.flac": (flac[: len(flac) // 2], "cannot be decoded|truncated"),
+        "at_a_frame.flac": (
+            flac[: flac.rindex(b"\xff\xf8", 0, len(flac) * 2 // 3)],
+            "truncated: header states 2.000 s",
+        ),
         "last_byte.flac": (flac[:-1], "cannot be decoded|truncated"),
         "half.wav": (wav[: len(wav) // 2], "truncated"),
         "last_sample.wav": (wav[:-2], "truncated"),
