@@ -1,8 +1,9 @@
 # Target _cuda: csrc/cuda/*.cu -> lib/_cuda.so through nvcc. Not part of `all`: setup.py asks for it.
-# sm_90a (Hopper's wgmma and bulk copies) stands beside sm_90; the newest target also carries PTX for later GPUs.
+# sm_90a has Hopper's wgmma; every device of capability 9.0 runs it, so sm_90 would never be chosen. The newest target also
+# carries PTX for later GPUs.
 execute_process(COMMAND ${MTFA_FAST_NVCC} --list-gpu-code OUTPUT_VARIABLE known ERROR_QUIET)
 set(gencode "")
-foreach(architecture 80 90 90a 100 120)
+foreach(architecture 80 90a 100 120)
   string(REGEX REPLACE "a$" "" plain ${architecture})
   if(known MATCHES "sm_${plain}[^0-9]")
     list(APPEND gencode -gencode=arch=compute_${architecture},code=sm_${architecture})
