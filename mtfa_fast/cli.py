@@ -19,6 +19,7 @@ from .commands.info import info
 from .commands.synthesize import synthesize
 from .commands.train import train
 from .commands.tune import tune
+from .commands.verify import verify
 from .commands.visualize import visualize
 
 app = App(
@@ -28,7 +29,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, visualize, info):
+for _command in (detect, train, evaluate, tune, synthesize, visualize, verify, info):
     app.command(_command)
 
 

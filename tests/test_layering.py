@@ -31,12 +31,14 @@ LEVELS: tuple[set[str], ...] = (
         "training",
         "visualization",
         "export",
+        "verification",
+        "benchmark",
     },
     {"commands"},
     {"cli", "__main__"},
 )
 # Whoever installs without [torch] has none of these; everything else must work.
-NEED_TORCH = ("nn", "ops", "backends", "engine.torch_engine", "training", "export")
+NEED_TORCH = ("nn", "ops", "backends", "engine.torch_engine", "training", "export", "verification", "benchmark")
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,263 @@
+"""Equality is measured, not hoped: an engine against the float64 reference, stage by stage.
+
+The yardstick of a stage is stock PyTorch's own error in the same precision on the same input: an engine may
+err twice as much, no more. ``docs/numerics.md`` has the bounds and why they are these.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import features
+from .backends.reference.log_mel import log_mel as reference_log_mel
+from .config import HOURGLASS_DEPTH, Config
+from .engine.torch_engine import HALO_FRAMES
+from .events import Result
+from .nn import SEDNet
+from .nn.convert import from_weights
+from .nn.modules import pad_time
+from .weights import Weights
+
+TIMES_STOCK = 2.0  # an engine's error, in units of stock PyTorch's
+PROBABILITY_BOUND = 0.01  # at PROBABILITY_PERCENTILE of the frames, and around a threshold
+PROBABILITY_PERCENTILE = 99.9
+# The part of an error that all values share. Rounding gave up to 0.001 in bf16 over all networks tried, float32
+# 1e-7; a kernel that is 1 % wrong can hide in bf16's noise, but not from this.
+DRIFT_BOUND = 0.003
+STAGE_FRAMES = 512  # of a recording, for the stage-by-stage comparison: its maps are held in float64
+TILE_FRAMES = 512  # of the reference's trunk
+
+
+class Engine(Protocol):
+    """What is verified: ``engine.cpu.CpuEngine``, or an engine of the same shape. ``tap`` is optional."""
+
+    config: Config
+    precision: str
+
+    def probabilities(self, log_mel: np.ndarray) -> np.ndarray: ...
+    def stream(self) -> Any: ...
+    def explain(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: it passes where ``error`` is a number no greater than ``bound``."""
+
+    stage: str
+    source: str  # the recording's name
+    error: float
+    bound: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.bound  # False for NaN
+
+    @property
+    def share(self) -> float:
+        """Of the bound; above 1 the check fails."""
+        if self.bound == 0:
+            return 0.0 if self.error == 0 else math.inf
+        return self.error / self.bound
+
+
+class Reference:
+    """The network of ``weights`` in float64, and stock PyTorch in ``precision`` ("fp32", or "bf16": autocast)."""
+
+    def __init__(self, weights: Weights, precision: str) -> None:
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision: got {precision!r}, allowed: fp32, bf16")
+        self.weights, self.precision = weights, precision
+        self._stock = from_weights(weights)
+        self._exact = copy.deepcopy(self._stock).double()
+
+    def log_mel(self, wave: np.ndarray, dtype: torch.dtype = torch.float64) -> np.ndarray:
+        """Mono samples (n,) -> raw log-mel (1 + n // hop, D)."""
+        f, tensors = self.weights.config.features, self.weights.tensors
+        window, mel = (torch.from_numpy(tensors[f"features.{name}"]).to(dtype) for name in ("window", "mel"))
+        frames = reference_log_mel(torch.from_numpy(wave).to(dtype), window, mel, f.hop, f.fft_length, f.log_floor)
+        return frames.numpy()
+
+    def probabilities(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Raw log-mel (T, D) -> frame probabilities (T, K) in float64: exact, and stock PyTorch's."""
+        return self._run(self._exact, log_mel), self._run(self._stock, log_mel)
+
+    def stages(self, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What the stages ``names`` make of (T, D): exact and stock, in the shape of the engine's ``tap``."""
+        exact, stock = (self._outputs(net, log_mel, names) for net in (self._exact, self._stock))
+        return {name: (exact[name], stock[name]) for name in names}
+
+    @torch.no_grad()
+    def _run(self, net: SEDNet, log_mel: np.ndarray) -> np.ndarray:
+        # The trunk in tiles with their neighbourhood, so that memory does not grow with the recording.
+        maps = pad_time(net.normalize(self._input(net, log_mel)).unsqueeze(1), 2**HOURGLASS_DEPTH)
+        vectors = []
+        with self._precision_of(net):
+            for first in range(0, maps.shape[2], TILE_FRAMES):
+                low, last = max(first - HALO_FRAMES, 0), min(first + TILE_FRAMES, maps.shape[2])
+                tile = net.attention(net.stem(maps[:, :, low : last + HALO_FRAMES]))
+                vectors.append(net.flatten(tile)[:, first - low : last - low])
+            logits = net.head(net.gru(torch.cat(vectors, 1))[0])
+        return torch.sigmoid(logits)[0, : len(log_mel)].double().numpy()
+
+    @torch.no_grad()
+    def _outputs(self, net: SEDNet, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        found: dict[str, Tensor] = {}
+        # The engine's gate and pooling end where the dropout before the recurrent layers begins.
+        modules = {"gate" if name == "input_dropout" else name: module for name, module in net.named_modules()}
+
+        def keep(name: str, output: Tensor | tuple[Tensor, ...]) -> None:
+            found[name] = (output[0] if isinstance(output, tuple) else output)[0]
+
+        handles = [modules[n].register_forward_hook(lambda _m, _i, out, n=n: keep(n, out)) for n in names]
+        try:
+            with self._precision_of(net):
+                net(net.normalize(self._input(net, log_mel)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: self._as_tap(name, output).double().numpy() for name, output in found.items()}
+
+    def _as_tap(self, name: str, output: Tensor) -> Tensor:
+        if output.ndim == 3:
+            return output.permute(1, 2, 0)
+        return output.unflatten(1, (2, -1) if name == "gru" else (-1, self.weights.config.network.channels))
+
+    def _input(self, net: SEDNet, log_mel: np.ndarray) -> Tensor:
+        return torch.from_numpy(log_mel).to(net.mean.dtype).unsqueeze(0)
+
+    def _precision_of(self, net: SEDNet) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=net is self._stock and self.precision == "bf16")
+
+
+def relative_error(got: np.ndarray, exact: np.ndarray) -> float:
+    """Root mean square of the difference, in units of ``exact``'s; NaN if anything is not finite."""
+    if got.shape != exact.shape:
+        raise ValueError(f"got: shape {got.shape}, allowed: {exact.shape}")
+    scale = float(np.sqrt(np.mean(np.square(exact))))
+    return float(np.sqrt(np.mean(np.square(got - exact)))) / (scale or 1.0)
+
+
+def drift(got: np.ndarray, exact: np.ndarray) -> float:
+    """By how much ``got`` is too large as a whole: |<got, exact> / <exact, exact> - 1|."""
+    power = float(np.vdot(exact, exact))
+    return abs(float(np.vdot(got, exact)) / power - 1) if power else 0.0
+
+
+def compare(stage: str, source: str, got: np.ndarray, exact: np.ndarray, stock: np.ndarray) -> Check:
+    """The root-mean-square error against twice stock PyTorch's."""
+    bound = TIMES_STOCK * relative_error(stock, exact)
+    return Check(stage, source, relative_error(got, exact), bound)
+
+
+def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray]) -> Iterator[Check]:
+    """Every comparison of ``engine``, which runs ``weights``, for each recording in turn.
+
+    ``recordings``: mono float32 samples (n,) at the config's rate by name. ValueError for another shape or type.
+    """
+    for source, wave in recordings.items():
+        if wave.ndim != 1 or wave.dtype != np.float32 or len(wave) == 0:
+            raise ValueError(f"{source}: got {wave.dtype} {wave.shape}, allowed: float32 (n >= 1,)")
+    reference = Reference(weights, engine.precision)
+    for source, wave in recordings.items():
+        exact = reference.log_mel(wave)
+        log_mel = _log_mel(engine, weights, wave)
+        yield compare("features", source, log_mel, exact, reference.log_mel(wave, torch.float32))
+        # From here on everybody gets the same input, so that each stage's error is its own and its forerunners'.
+        yield from check_stages(reference, engine, source, log_mel[:STAGE_FRAMES])
+        yield from check_probabilities(reference, engine, source, log_mel, len(wave))
+        yield from check_seams(engine, source, wave, log_mel)
+
+
+def checks_per_recording(engine: Any) -> int:
+    """How many checks :func:`verify` yields for each recording."""
+    return (len(engine.stage_names()) + 1 if hasattr(engine, "tap") else 0) + 7
+
+
+def check_stages(reference: Reference, engine: Any, source: str, log_mel: np.ndarray) -> Iterator[Check]:
+    """Each stage that the engine can show, and the largest drift of them all."""
+    if not hasattr(engine, "tap"):
+        return
+    stages = reference.stages(log_mel, engine.stage_names())
+    drifts = {}
+    for name in list(stages):
+        exact, stock = stages.pop(name)
+        got = engine.tap(name, log_mel)
+        yield compare(name, source, got, exact, stock)
+        drifts[name] = drift(got, exact)
+    worst = max(drifts, key=lambda name: math.inf if math.isnan(drifts[name]) else drifts[name])
+    yield Check("drift", source, drifts[worst], DRIFT_BOUND, f"largest: {worst}")
+
+
+def check_probabilities(
+    reference: Reference, engine: Engine, source: str, log_mel: np.ndarray, samples: int
+) -> Iterator[Check]:
+    """Frame probabilities, and the events that follow from them."""
+    exact, stock = reference.probabilities(log_mel)
+    got = engine.probabilities(log_mel)
+    yield compare("probabilities", source, got, exact, stock)
+    off = np.abs(got - exact)
+    largest = float(np.percentile(off, PROBABILITY_PERCENTILE))
+    yield Check(f"probabilities ({PROBABILITY_PERCENTILE} %)", source, largest, PROBABILITY_BOUND)
+    limits = np.array([c.threshold for c in engine.config.classes])
+    # Filter and runs are the same on both sides, so events can only differ where a frame was decided differently.
+    decided = (got > limits.astype(got.dtype)) != (exact > limits)
+    clear = np.abs(exact - limits) > PROBABILITY_BOUND
+    want, have = (_events(p, engine.config, samples) for p in (exact, got))
+    note = f"{len(want & have)} of {len(want)} identical, {len(have - want)} new"
+    yield Check("events", source, float(np.count_nonzero(decided & clear)), 0.0, note)
+
+
+def check_seams(engine: Engine, source: str, wave: np.ndarray, log_mel: np.ndarray) -> Iterator[Check]:
+    """The same recording in other blocks, and in a batch: the C++ engine bit for bit, every engine event for event."""
+    from .engine.cpu import CpuEngine
+
+    whole = engine.probabilities(log_mel)
+    shifted = np.concatenate([log_mel[1:], log_mel[:1]])
+    others = {"batch": engine.probabilities(np.stack([shifted, log_mel]))[1]}
+    for size in (997, 44_101):
+        stream = engine.stream()
+        for first in range(0, len(wave), size):
+            stream.push(wave[first : first + size])
+        others[f"blocks of {size}"] = stream.finish()
+    exactly = isinstance(engine, CpuEngine)
+    events = _events(whole, engine.config, len(wave))
+    for name, other in others.items():
+        changed = events ^ _events(other, engine.config, len(wave))
+        off = float(np.max(np.abs(other - whole))) if exactly else float(len(changed))
+        note = "largest difference" if exactly else "events that changed"
+        yield Check(f"seams ({name})", source, off if not changed else math.inf, 0.0, note)
+
+
+def probe(config: Config, seconds: float = 8.0) -> np.ndarray:
+    """A sound for want of a recording: noise with loud and silent spans, float32 (n,), always the same."""
+    rng = np.random.default_rng(0)
+    n = round(seconds * config.features.sample_rate)
+    time = np.arange(n) / config.features.sample_rate
+    loud = np.exp(-4 * (time % 1.3)) * (np.sin(2 * np.pi * 40 * time**1.5) + 0.3 * rng.standard_normal(n))
+    wave = 0.2 * loud + 0.003 * rng.standard_normal(n)
+    wave[n // 2 : n // 2 + n // 20] = 0  # digital silence: every band at the logarithm's floor
+    return wave.astype(np.float32)
+
+
+def _log_mel(engine: Any, weights: Weights, wave: np.ndarray) -> np.ndarray:
+    if hasattr(engine, "log_mel"):
+        found: np.ndarray = engine.log_mel(wave).float().cpu().numpy()
+        return found
+    tensors = weights.tensors
+    return features.log_mel(
+        wave, weights.config.features, window=tensors["features.window"], mel=tensors["features.mel"]
+    )
+
+
+def _events(probabilities: np.ndarray, config: Config, samples: int) -> set[tuple[str, float, float]]:
+    result = Result(probabilities, config, "", samples / config.features.sample_rate)
+    return {(event.label, event.onset, event.offset) for event in result}

@@ -1,0 +1,198 @@
+"""Verification finds nothing in a sound engine, and finds a kernel that is 1 % wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from networks import random_network
+
+from mtfa_fast import _core, verification
+from mtfa_fast.cli import main
+from mtfa_fast.engine.cpu import CpuEngine, CpuStream
+from mtfa_fast.features import log_mel
+from mtfa_fast.nn import SEDNet
+from mtfa_fast.nn.convert import to_weights
+from mtfa_fast.verification import Check, Reference, check_seams, check_stages, probe, verify
+from mtfa_fast.weights import Weights
+
+PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") else [])]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    """Small, with thresholds that some frames pass."""
+    found = to_weights(random_network(channels=16, bands=16))
+    frames = Reference(found, "fp32").probabilities(_log_mel(found, 1.0))[0]
+    classes = (
+        dataclasses.replace(c, threshold=float(round(np.median(frames[:, k]), 3)), filter_frames=5)
+        for k, c in enumerate(found.config.classes)
+    )
+    return Weights(dataclasses.replace(found.config, classes=tuple(classes)), found.tensors)
+
+
+def _log_mel(weights: Weights, seconds: float) -> np.ndarray:
+    return log_mel(probe(weights.config, seconds), weights.config.features)
+
+
+def scaled(weights: Weights, name: str, factor: float) -> Weights:
+    """The same network with one tensor off: what a kernel that is this much wrong makes of it."""
+    return Weights(weights.config, weights.tensors | {name: weights.tensors[name] * np.float32(factor)})
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_sound_engine_passes_every_check(weights: Weights, precision: str) -> None:
+    engine = CpuEngine(weights, precision=precision, threads=2)  # type: ignore[arg-type]
+    wave = probe(weights.config, 1.0)
+    checks = list(verify(weights, engine, {"probe": wave}))
+    assert [c for c in checks if not c.passed] == []
+    assert len(checks) == verification.checks_per_recording(engine)
+    events = next(c for c in checks if c.stage == "events")
+    assert not events.note.startswith("0 of 0"), "the sound must have events, or nothing is compared"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        dict(channels=10, bands=40, pooling=5),
+        dict(channels=16, bands=40, variant="resatt"),
+        dict(channels=16, bands=40, variant="res"),
+        dict(channels=16, bands=40, mask_projection=False),
+    ],
+)
+def test_every_stage_of_every_variant_is_seen(shape: dict[str, Any]) -> None:
+    net = random_network(**shape)
+    weights = to_weights(net)
+    engine = CpuEngine(weights, precision="fp32", threads=2)
+    checks = list(check_stages(Reference(weights, "fp32"), engine, "probe", _log_mel(weights, 0.25)))  # 13 frames
+    assert [c for c in checks if not c.passed] == []
+    assert {c.stage for c in checks} == {*modules_with_maps(net), "gate", "gru", "drift"}
+
+
+def modules_with_maps(net: SEDNet) -> set[str]:
+    """Blocks and hourglasses whose output an engine holds; the outermost sum is part of the gate with a projection."""
+    kinds = ("Stem", "ResidualBlock", "Hourglass")
+    outer = {"attention.mask"} if net.attention.projection is not None else set()
+    return {name for name, module in net.named_modules() if type(module).__name__ in kinds} - outer
+
+
+# Where the error sits, and the stage that must show it first. Scaling a norm's weight and bias scales its output.
+FAULTS = {
+    "stem": (("stem.norm.weight", "stem.norm.bias"), "stem"),
+    "deep block": (("attention.mask.inner.inner.inner.conv2.weight",), "attention.mask.inner.inner.inner"),
+    "features": (("attention.features.1.conv1.weight",), "attention.features.1"),
+    "projection": (("attention.projection.weight",), "gate"),
+    "recurrence": (("gru.weight_hh_l1_reverse",), "gru"),
+    "head": (("head.output.weight",), "probabilities"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_error_of_one_percent_is_found_where_it_is(weights: Weights, fault: str) -> None:
+    names, stage = FAULTS[fault]
+    broken = weights
+    for name in names:
+        broken = scaled(broken, name, 1.01)
+    engine = CpuEngine(broken, precision="fp32", threads=2)
+    failed = [c.stage for c in verify(weights, engine, {"probe": probe(weights.config, 0.3)}) if not c.passed]
+    assert failed and failed[0] == stage, failed
+
+
+@pytest.mark.skipif("bf16" not in PRECISIONS, reason=f"no bf16 products with {_core.chosen_isa()}")
+@pytest.mark.parametrize("block", ["attention.features.0", "attention.mask.inner.inner.low_out"])
+def test_an_error_of_one_percent_is_not_lost_in_bf16(weights: Weights, block: str) -> None:
+    """A kernel that makes every map 1 % too large, in one block only."""
+    engine = CpuEngine(weights, precision="bf16", threads=2)
+    sound, log_mel = engine.tap, _log_mel(weights, 0.5)
+    engine.tap = lambda name, x: sound(name, x) * (1.01 if name == block else 1)  # type: ignore[method-assign]
+    failed = [c for c in check_stages(Reference(weights, "bf16"), engine, "probe", log_mel) if not c.passed]
+    assert "drift" in [c.stage for c in failed] and block in failed[-1].note
+
+
+def test_seams_are_found_to_the_last_bit(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, wave = CpuEngine(weights, threads=2), probe(weights.config, 0.5)
+    frames = log_mel(wave, weights.config.features)
+    assert all(c.passed for c in check_seams(engine, "probe", wave, frames))
+    finish = CpuStream.finish
+
+    def one_bit(stream: CpuStream) -> np.ndarray:
+        found = finish(stream)
+        found[7, 1] = np.nextafter(found[7, 1], np.float32(1))
+        return found
+
+    monkeypatch.setattr(CpuStream, "finish", one_bit)
+    failed = [c for c in check_seams(engine, "probe", wave, frames) if not c.passed]
+    assert len(failed) == 2 and all("blocks" in c.stage and 0 < c.error < 1e-6 for c in failed)
+
+
+def test_events_may_differ_only_at_the_threshold(weights: Weights) -> None:
+    """A frame decided otherwise is excused within 0.01 of the threshold, and counted beyond."""
+    limit = weights.config.classes[0].threshold
+    exact = np.full((3, 3), 0.0)
+    exact[:, 0] = limit - 0.008, limit - 0.05, limit + 0.2
+
+    class Fixed:
+        def __init__(self, reference: np.ndarray) -> None:
+            self.reference = reference
+
+        def probabilities(self, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return self.reference, self.reference
+
+    for row, moved, counted in ((0, limit + 0.001, 0), (1, limit + 0.001, 1), (2, limit + 0.1, 0)):
+        got = exact.astype(np.float32)
+        got[row, 0] = moved
+
+        class Moved:
+            config = weights.config
+
+            def probabilities(self, _: np.ndarray, got: np.ndarray = got) -> np.ndarray:
+                return got
+
+        found = verification.check_probabilities(Fixed(exact), Moved(), "", np.zeros((3, 40)), 3 * 882)  # type: ignore[arg-type]
+        events = next(c for c in found if c.stage == "events")
+        assert events.error == counted and events.passed == (counted == 0)
+
+
+def test_a_number_that_is_none_fails() -> None:
+    assert not Check("stem", "", float("nan"), 1.0).passed
+    assert np.isnan(verification.relative_error(np.array([1.0, np.nan]), np.ones(2)))
+    with pytest.raises(ValueError, match=r"got: shape \(2,\), allowed: \(3,\)"):
+        verification.relative_error(np.ones(2), np.ones(3))
+
+
+def test_the_reference_in_tiles_is_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Borders of the reference's own tiles, and what pads the end, cannot be seen in float64."""
+    monkeypatch.setattr(verification, "TILE_FRAMES", 64)
+    net = random_network(channels=8, bands=16)
+    frames = np.random.default_rng(0).standard_normal((3 * 64 + 13, 16)).astype(np.float32)
+    exact, stock = Reference(to_weights(net), "fp32").probabilities(frames)
+    want = net.double().probabilities(torch.from_numpy(frames).double()[None])[0].numpy()
+    np.testing.assert_allclose(exact, want, rtol=0, atol=1e-13)
+    assert exact.dtype == np.float64 and 1e-9 < np.abs(stock - want).max() < 1e-5
+
+
+def test_command(weights: Weights, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    sound = tmp_path / "weights.safetensors"
+    weights.save(sound)
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, probe(weights.config, 0.3), 44_100)
+    assert main(["verify", str(sound), str(clip), "--threads", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("attention.mask.skip") == len(PRECISIONS) and "FAIL" not in out
+
+    make = CpuEngine.__init__
+
+    def broken(engine: CpuEngine, given: Weights, **options: Any) -> None:
+        make(engine, scaled(given, "attention.features.0.conv1.weight", 1.01), **options)
+
+    monkeypatch.setattr(CpuEngine, "__init__", broken)
+    assert main(["verify", str(sound), str(clip), "--precision", "fp32"]) == 1
+    found = capsys.readouterr()
+    assert "FAIL" in found.out and "NOT EQUAL" in found.err
+    assert main(["verify", str(sound), str(tmp_path / "none.wav")]) == 2
+    assert "none.wav" in capsys.readouterr().err
