@@ -68,7 +68,7 @@ def test_masks_are_the_definition_whatever_the_tiles(folder: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("start", "end"), [(4.03, 4.9), (0.0, 2.0), (8.5, 60.0)])
-def test_a_part_is_cut_from_the_whole(folder: Path, start: float, end: float) -> None:
+def test_a_part_is_cut_from_the_whole(folder: Path, monkeypatch: pytest.MonkeyPatch, start: float, end: float) -> None:
     weights = Weights.load(folder)
     whole = View.of(folder / "noise.wav", weights)
     part = View.of(folder / "noise.wav", weights, seconds=(start, end))
@@ -80,6 +80,9 @@ def test_a_part_is_cut_from_the_whole(folder: Path, start: float, end: float) ->
     for s, (cut, mask) in enumerate(zip(part.masks, whole.masks, strict=True)):
         np.testing.assert_allclose(cut, mask[first >> s : -(-last // 2**s)], rtol=0, atol=1e-6)
     assert np.array_equal(part.wave, whole.wave[round(start * 44_100) : round(end * 44_100)])
+    monkeypatch.setattr(sys.modules["mtfa_fast.visualization.view"], "HALO_FRAMES", 0)  # only the masks need it
+    part = View.of(folder / "noise.wav", weights, seconds=(start, end), masks=False)
+    assert np.array_equal(part.log_mel, whole.log_mel[first:last])
 
 
 def test_networks_without_hourglass(folder: Path) -> None:
