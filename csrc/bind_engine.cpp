@@ -84,6 +84,22 @@ Array tap(const Engine& engine, const std::string& name, const Array& log_mel, i
       map.values.data());
 }
 
+Array recurrent(const Engine& engine, const Array& vectors, int threads) {
+  const NetworkShape& shape = engine.shape();
+  const int length = shape.mel_bands / shape.pooling * shape.channels;
+  if (vectors.ndim() != 2 || vectors.shape(0) < 1 || vectors.shape(1) != length) {
+    throw std::invalid_argument("vectors: allowed: (frames >= 1, " + std::to_string(length) + ")");
+  }
+  const int64_t frames = vectors.shape(0);
+  Array out({static_cast<py::ssize_t>(frames), static_cast<py::ssize_t>(shape.classes)});
+  const float* in = vectors.data();
+  float* to = out.mutable_data();
+  ThreadPool& pool = shared_pool(threads);
+  py::gil_scoped_release release;
+  engine.recurrent(in, frames, to, pool);
+  return out;
+}
+
 }  // namespace
 
 void register_engine(py::module_& m) {
@@ -96,7 +112,9 @@ void register_engine(py::module_& m) {
       .def("stage_names", &Engine::stage_names, "Stages for tap(), named as the torch modules that make the same.")
       .def("tap", &tap, py::arg("name"), py::arg("log_mel"), py::arg("threads"),
            "What one stage makes of raw log-mel (frames, mel_bands): (rows, width, channels) float32, frames padded to "
-           "a multiple of 8; \"gate\" (rows, bands, channels), \"gru\" (rows, 2, hidden). ValueError on another name.");
+           "a multiple of 8; \"gate\" (rows, bands, channels), \"gru\" (rows, 2, hidden). ValueError on another name.")
+      .def("recurrent", &recurrent, py::arg("vectors"), py::arg("threads"),
+           "The recurrent part alone: (frames, mel_bands / pooling * channels) -> (frames, classes) float32.");
 
   py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
       .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),

@@ -105,6 +105,14 @@ Engine::Map Engine::tap(const std::string& name, const float* log_mel, int64_t f
   return map;
 }
 
+void Engine::recurrent(const float* vectors, int64_t frames, float* out, ThreadPool& pool) const {
+  auto state = take();
+  Recurrent& recurrent = state->recurrent;
+  trunk_->project_vectors(vectors, frames, [&](int64_t frame) { return recurrent.projected(frame); }, pool);
+  recurrent.run(frames, frames, out, pool);
+  give_back(std::move(state));
+}
+
 Stream::Stream(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), state_(engine_->take()) {}
 
 Stream::~Stream() { engine_->give_back(std::move(state_)); }

@@ -39,6 +39,8 @@ class Engine {
   };
   std::vector<std::string> stage_names() const;
   Map tap(const std::string& name, const float* log_mel, int64_t frames, ThreadPool& pool) const;
+  // The recurrent part alone: vectors (frames, mel_bands / pooling * channels) -> out (frames, classes).
+  void recurrent(const float* vectors, int64_t frames, float* out, ThreadPool& pool) const;
 
   const NetworkShape& shape() const { return shape_; }
 

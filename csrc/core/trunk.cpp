@@ -19,6 +19,14 @@ constexpr int kBand = 32;  // frames that move through the pipeline together: fo
 float to_float(float x) { return x; }
 
 template <class T>
+T from_float(float x) {
+  if constexpr (std::is_same_v<T, Bf16>)
+    return to_bf16(x);
+  else
+    return x;
+}
+
+template <class T>
 struct ConvWeights {
   AlignedArray<T> weights;
   AlignedArray<float> bias;
@@ -80,6 +88,29 @@ class TypedTrunkWeights : public TrunkWeights {
   AlignedArray<T> gru_input;
   AlignedArray<float> gru_bias;
   int gru_depth = 0, gru_columns = 0;
+
+  // Gathered rows (rows, gru_depth) -> the first layer's gates (rows, gru_columns).
+  void project(const T* from, int rows, float* out, ThreadPool& pool) const {
+    const int panel = kernels.panel;
+    pool.run(gru_columns / panel, [&](int i) {
+      const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
+      typed.dense({from, gru_depth, gru_input.data() + n * gru_depth, gru_bias.data() + n, out + n, gru_columns, rows,
+                   gru_depth, panel, false});
+    });
+  }
+
+  void project_vectors(const float* vectors, int64_t frames, const FrameSink& sink, ThreadPool& pool) const override {
+    const int count = shape.channels, bands = shape.mel_bands / shape.pooling;
+    std::vector<T> rows(static_cast<size_t>(kBand) * gru_depth);
+    for (int64_t first = 0; first < frames; first += kBand) {
+      const int n = static_cast<int>(std::min<int64_t>(kBand, frames - first));
+      for (int64_t i = 0; i < static_cast<int64_t>(n) * bands; ++i) {
+        const float* from = vectors + (first * bands + i) * count;
+        for (int c = 0; c < count; ++c) rows[i * channels + c] = from_float<T>(from[c]);
+      }
+      project(rows.data(), n, sink(first), pool);
+    }
+  }
 
  private:
   static std::vector<float> transposed(const float* matrix, int rows, int columns) {
@@ -147,17 +178,11 @@ class GruInputStage : public Stage {
   void allocate(int64_t) override {}
   void run(int64_t first, int64_t last, ThreadPool& pool) override {
     // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
-    const int rows = static_cast<int>(last - first), depth = weights_.gru_depth, columns = weights_.gru_columns;
+    const int rows = static_cast<int>(last - first), depth = weights_.gru_depth;
     gathered_.resize(static_cast<size_t>(kBand) * depth);
     for (int r = 0; r < rows; ++r)
       std::copy_n(input_->row(first + r), depth, gathered_.data() + static_cast<size_t>(r) * depth);
-    float* out = sink_(first);
-    const int panel = weights_.kernels.panel;
-    pool.run(columns / panel, [&](int i) {
-      const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
-      weights_.typed.dense({gathered_.data(), depth, weights_.gru_input.data() + n * depth,
-                            weights_.gru_bias.data() + n, out + n, columns, rows, depth, panel, false});
-    });
+    weights_.project(gathered_.data(), rows, sink_(first), pool);
   }
 
  private:

@@ -23,6 +23,9 @@ using RowWatch = std::function<void(const float* row, int width, int channels)>;
 class TrunkWeights {
  public:
   virtual ~TrunkWeights() = default;
+  // For checks and benchmarks of the recurrent part alone: pooled vectors (frames, mel_bands / pooling * channels) in
+  // the place of a trunk's.
+  virtual void project_vectors(const float* vectors, int64_t frames, const FrameSink& sink, ThreadPool& pool) const = 0;
 };
 
 class Trunk {

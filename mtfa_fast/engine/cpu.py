@@ -100,6 +100,13 @@ class CpuEngine:
             raise ValueError(f"log_mel: got shape {array.shape}, allowed: (T >= 1, {bands})")
         return self._engine.tap(name, array, self.threads)
 
+    def recurrent(self, vectors: npt.ArrayLike) -> FloatArray:
+        """The recurrent part alone: pooled vectors (T, D / pooling * C), T >= 1 -> frame probabilities (T, K)."""
+        array = np.asarray(vectors, dtype=np.float32)
+        if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != self.config.gru_inputs:
+            raise ValueError(f"vectors: got shape {array.shape}, allowed: (T >= 1, {self.config.gru_inputs})")
+        return self._engine.recurrent(array, self.threads)
+
     def explain(self) -> dict[str, Any]:
         """Which instruction set, precision and thread count run, and why."""
         return {"isa": self.isa, "precision": self.precision, "threads": self.threads, "reasons": dict(self._reasons)}
