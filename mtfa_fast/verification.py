@@ -6,24 +6,18 @@ err twice as much, no more. ``docs/numerics.md`` has the bounds and why they are
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from . import features
-from .backends.reference.log_mel import log_mel as reference_log_mel
-from .config import HOURGLASS_DEPTH, Config
-from .engine.torch_engine import HALO_FRAMES
+from .config import Config
 from .events import Result
-from .nn import SEDNet
-from .nn.convert import from_weights
-from .nn.modules import pad_time
+from .reference import Reference
 from .weights import Weights
 
 TIMES_STOCK = 2.0  # an engine's error, in units of stock PyTorch's
@@ -33,7 +27,6 @@ PROBABILITY_PERCENTILE = 99.9
 # 1e-7; a kernel that is 1 % wrong can hide in bf16's noise, but not from this.
 DRIFT_BOUND = 0.003
 STAGE_FRAMES = 512  # of a recording, for the stage-by-stage comparison: its maps are held in float64
-TILE_FRAMES = 512  # of the reference's trunk
 
 
 class Engine(Protocol):
@@ -67,75 +60,6 @@ class Check:
         if self.bound == 0:
             return 0.0 if self.error == 0 else math.inf
         return self.error / self.bound
-
-
-class Reference:
-    """The network of ``weights`` in float64, and stock PyTorch in ``precision`` ("fp32", or "bf16": autocast)."""
-
-    def __init__(self, weights: Weights, precision: str) -> None:
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision: got {precision!r}, allowed: fp32, bf16")
-        self.weights, self.precision = weights, precision
-        self._stock = from_weights(weights)
-        self._exact = copy.deepcopy(self._stock).double()
-
-    def log_mel(self, wave: np.ndarray, dtype: torch.dtype = torch.float64) -> np.ndarray:
-        """Mono samples (n,) -> raw log-mel (1 + n // hop, D)."""
-        f, tensors = self.weights.config.features, self.weights.tensors
-        window, mel = (torch.from_numpy(tensors[f"features.{name}"]).to(dtype) for name in ("window", "mel"))
-        frames = reference_log_mel(torch.from_numpy(wave).to(dtype), window, mel, f.hop, f.fft_length, f.log_floor)
-        return frames.numpy()
-
-    def probabilities(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Raw log-mel (T, D) -> frame probabilities (T, K) in float64: exact, and stock PyTorch's."""
-        return self._run(self._exact, log_mel), self._run(self._stock, log_mel)
-
-    def stages(self, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What the stages ``names`` make of (T, D): exact and stock, in the shape of the engine's ``tap``."""
-        exact, stock = (self._outputs(net, log_mel, names) for net in (self._exact, self._stock))
-        return {name: (exact[name], stock[name]) for name in names}
-
-    @torch.no_grad()
-    def _run(self, net: SEDNet, log_mel: np.ndarray) -> np.ndarray:
-        # The trunk in tiles with their neighbourhood, so that memory does not grow with the recording.
-        maps = pad_time(net.normalize(self._input(net, log_mel)).unsqueeze(1), 2**HOURGLASS_DEPTH)
-        vectors = []
-        with self._precision_of(net):
-            for first in range(0, maps.shape[2], TILE_FRAMES):
-                low, last = max(first - HALO_FRAMES, 0), min(first + TILE_FRAMES, maps.shape[2])
-                tile = net.attention(net.stem(maps[:, :, low : last + HALO_FRAMES]))
-                vectors.append(net.flatten(tile)[:, first - low : last - low])
-            logits = net.head(net.gru(torch.cat(vectors, 1))[0])
-        return torch.sigmoid(logits)[0, : len(log_mel)].double().numpy()
-
-    @torch.no_grad()
-    def _outputs(self, net: SEDNet, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        found: dict[str, Tensor] = {}
-        # The engine's gate and pooling end where the dropout before the recurrent layers begins.
-        modules = {"gate" if name == "input_dropout" else name: module for name, module in net.named_modules()}
-
-        def keep(name: str, output: Tensor | tuple[Tensor, ...]) -> None:
-            found[name] = (output[0] if isinstance(output, tuple) else output)[0]
-
-        handles = [modules[n].register_forward_hook(lambda _m, _i, out, n=n: keep(n, out)) for n in names]
-        try:
-            with self._precision_of(net):
-                net(net.normalize(self._input(net, log_mel)))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: self._as_tap(name, output).double().numpy() for name, output in found.items()}
-
-    def _as_tap(self, name: str, output: Tensor) -> Tensor:
-        if output.ndim == 3:
-            return output.permute(1, 2, 0)
-        return output.unflatten(1, (2, -1) if name == "gru" else (-1, self.weights.config.network.channels))
-
-    def _input(self, net: SEDNet, log_mel: np.ndarray) -> Tensor:
-        return torch.from_numpy(log_mel).to(net.mean.dtype).unsqueeze(0)
-
-    def _precision_of(self, net: SEDNet) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=net is self._stock and self.precision == "bf16")
 
 
 def relative_error(got: np.ndarray, exact: np.ndarray) -> float:

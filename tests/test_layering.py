@@ -31,6 +31,7 @@ LEVELS: tuple[set[str], ...] = (
         "training",
         "visualization",
         "export",
+        "reference",
         "verification",
         "benchmark",
     },
@@ -38,7 +39,17 @@ LEVELS: tuple[set[str], ...] = (
     {"cli", "__main__"},
 )
 # Whoever installs without [torch] has none of these; everything else must work.
-NEED_TORCH = ("nn", "ops", "backends", "engine.torch_engine", "training", "export", "verification", "benchmark")
+NEED_TORCH = (
+    "nn",
+    "ops",
+    "backends",
+    "engine.torch_engine",
+    "training",
+    "export",
+    "reference",
+    "verification",
+    "benchmark",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -12,13 +12,14 @@ import soundfile
 import torch
 from networks import random_network
 
-from mtfa_fast import _core, verification
+from mtfa_fast import _core, reference, verification
 from mtfa_fast.cli import main
 from mtfa_fast.engine.cpu import CpuEngine, CpuStream
 from mtfa_fast.features import log_mel
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import to_weights
-from mtfa_fast.verification import Check, Reference, check_seams, check_stages, probe, verify
+from mtfa_fast.reference import Reference
+from mtfa_fast.verification import Check, check_seams, check_stages, probe, verify
 from mtfa_fast.weights import Weights
 
 PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") else [])]
@@ -137,11 +138,11 @@ def test_events_may_differ_only_at_the_threshold(weights: Weights) -> None:
     exact[:, 0] = limit - 0.008, limit - 0.05, limit + 0.2
 
     class Fixed:
-        def __init__(self, reference: np.ndarray) -> None:
-            self.reference = reference
+        def __init__(self, found: np.ndarray) -> None:
+            self.found = found
 
         def probabilities(self, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self.reference, self.reference
+            return self.found, self.found
 
     for row, moved, counted in ((0, limit + 0.001, 0), (1, limit + 0.001, 1), (2, limit + 0.1, 0)):
         got = exact.astype(np.float32)
@@ -158,6 +159,18 @@ def test_events_may_differ_only_at_the_threshold(weights: Weights) -> None:
         assert events.error == counted and events.passed == (counted == 0)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_trunk_and_recurrent_part_alone_are_the_whole(weights: Weights, precision: str) -> None:
+    engine = CpuEngine(weights, precision=precision, threads=2)  # type: ignore[arg-type]
+    frames = _log_mel(weights, 0.3)  # 16 frames: none is padded
+    vectors = engine.tap("gate", frames).reshape(len(frames), -1)
+    np.testing.assert_array_equal(engine.recurrent(vectors), engine.probabilities(frames))
+    exact = Reference(weights, precision)
+    whole, _ = exact.probabilities(frames)
+    alone, _ = exact.recurrent(exact.vectors(frames)[0])
+    np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-13)
+
+
 def test_a_number_that_is_none_fails() -> None:
     assert not Check("stem", "", float("nan"), 1.0).passed
     assert np.isnan(verification.relative_error(np.array([1.0, np.nan]), np.ones(2)))
@@ -167,7 +180,7 @@ def test_a_number_that_is_none_fails() -> None:
 
 def test_the_reference_in_tiles_is_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Borders of the reference's own tiles, and what pads the end, cannot be seen in float64."""
-    monkeypatch.setattr(verification, "TILE_FRAMES", 64)
+    monkeypatch.setattr(reference, "TILE_FRAMES", 64)
     net = random_network(channels=8, bands=16)
     frames = np.random.default_rng(0).standard_normal((3 * 64 + 13, 16)).astype(np.float32)
     exact, stock = Reference(to_weights(net), "fp32").probabilities(frames)
