@@ -88,7 +88,7 @@ class MTFA(nn.Module):
         features = self.features(padded)
         if self.mask is not None:
             features = (1 + torch.sigmoid(self._logits(padded))) * features
-        return features[:, :, : x.shape[2]]
+        return crop_time(features, x.shape[2])
 
     def masks(self, x: Tensor) -> list[Tensor]:
         """M at each scale, finest first: (B, C, T, D), (B, C, T/2, D/2) ... (figure 4 of the paper).
@@ -115,8 +115,7 @@ class MTFA(nn.Module):
                 handle.remove()
         outputs.reverse()  # hooks fire innermost first
         return [
-            torch.sigmoid(self._project(out))[:, :, : -(-x.shape[2] // 2**scale)]
-            for scale, out in enumerate(outputs)
+            torch.sigmoid(self._project(out))[:, :, : -(-x.shape[2] // 2**scale)] for scale, out in enumerate(outputs)
         ]
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -137,7 +136,18 @@ class MTFA(nn.Module):
 
 def pad_time(x: Tensor, multiple: int) -> Tensor:
     """(B, C, T, D) with T padded to a multiple by repeating the last frame."""
-    missing = -x.shape[2] % multiple
+    frames = x.shape[2]
+    if torch.compiler.is_compiling():  # a branch would fix the remainder of a dynamic length
+        padded = (frames + multiple - 1) // multiple * multiple
+        return x.index_select(2, torch.arange(padded, device=x.device).clamp(max=frames - 1))
+    missing = -frames % multiple
     if missing == 0:
         return x
     return torch.cat([x, x[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
+
+
+def crop_time(x: Tensor, frames: int, dim: int = 2) -> Tensor:
+    """The first ``frames`` of ``x`` along time: what :func:`pad_time` added is taken away."""
+    if torch.compiler.is_compiling():  # a slice would ask whether a dynamic length is at most its padded one
+        return x.index_select(dim, torch.arange(frames, device=x.device))
+    return x.narrow(dim, 0, frames)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import HOURGLASS_DEPTH, Config
-from .modules import MTFA, pad_time
+from .modules import MTFA, crop_time, pad_time
 
 
 class Stem(nn.Module):
@@ -74,7 +74,7 @@ class SEDNet(nn.Module):
         frames = x.shape[1]
         maps = self.attention(self.stem(pad_time(x.unsqueeze(1), 2**HOURGLASS_DEPTH)))
         vectors = self.input_dropout(self.flatten(maps))
-        return self.head(self.gru_dropout(self.gru(vectors)[0]))[:, :frames]
+        return crop_time(self.head(self.gru_dropout(self.gru(vectors)[0])), frames, dim=1)
 
     def flatten(self, maps: Tensor) -> Tensor:
         """(B, C, T, D) -> (B, T, D/pooling * C), index d * C + c; the maximum of each group of bands."""

@@ -1,0 +1,256 @@
+"""The fast layers: parameters, state dict and results of the plain ones, other arithmetic in between.
+
+:class:`MTFA` and :class:`Hourglass` stand for those of :mod:`.modules`, :class:`BiGRU` for a bidirectional
+torch.nn.GRU; :func:`accelerate` puts them into a finished model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.rnn import PackedSequence
+
+from ..config import HOURGLASS_DEPTH, Variant
+from ..ops import attention_gate, bigru, residual_block, upsample_add, upsample_add_gate
+from . import modules
+from .modules import ResidualBlock, crop_time
+
+Folded = dict[ResidualBlock, tuple[Tensor, Tensor, Tensor, Tensor]]
+
+
+class Hourglass(modules.Hourglass):
+    """:class:`.modules.Hourglass` with upsampling and addition in one pass over memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip, low = self.scales(x)
+        return upsample_add(low, skip)
+
+
+class MTFA(modules.MTFA):
+    """:class:`.modules.MTFA`, the attention layer A = (1 + M) * F (section 2 of the paper), made fast.
+
+    The same arguments, parameters, state dict and results; (B, C, T, D) -> the same, any float dtype, either
+    memory layout, which the result keeps. D must be a multiple of ``2 ** depth``; ValueError otherwise.
+
+    - Where gradients are wanted: the plain modules, with upsampling, addition, sigmoid and gate fused, forward
+      and backward.
+    - In evaluation without gradients (``eval()`` under ``torch.no_grad`` or ``inference_mode``): batch norm is
+      folded into the convolutions and each residual block is one op. The folding is part of every call, a
+      few small kernels for all blocks together, so that it cannot miss a change of the weights, be it an
+      optimizer step, ``load_state_dict`` or an exponential moving average that writes to ``.data``.
+    - Where hooks watch parts of the layer, or a norm was replaced by something that cannot be folded: the
+      plain modules.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        depth: int = HOURGLASS_DEPTH,
+        variant: Variant = "mtfa",
+        mask_projection: bool = True,
+    ) -> None:
+        super().__init__(channels, depth=depth, variant=variant, mask_projection=mask_projection)
+        _swap(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T, D), any float dtype -> A, same shape. ValueError on a wrong C or D."""
+        if _watched(self):
+            return super().forward(x)
+        padded = self._pad(x)
+        blocks = [block for block in self.modules() if isinstance(block, ResidualBlock)]
+        if _wants_gradient(self, x) or not _foldable(blocks):
+            return crop_time(self._plain(padded), x.shape[2])
+        layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+        out = self._folded(padded.contiguous(memory_format=torch.channels_last), _fold(blocks, x))
+        return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        if isinstance(self.mask, modules.Hourglass):
+            skip, low = self.mask.scales(x)
+            return upsample_add_gate(self._project_low(low), self._project(skip), features)
+        if self.mask is not None:
+            return attention_gate(self._project(self.mask(x)), features)
+        return features
+
+    def _folded(self, x: Tensor, weights: Folded) -> Tensor:
+        features = _sequence(self.features, x, weights)
+        if isinstance(self.mask, modules.Hourglass):
+            skip, low = _scales(self.mask, x, weights)
+            return upsample_add_gate(self._project_low(low), self._project(skip), features)
+        if self.mask is not None:
+            return attention_gate(self._project(_sequence(self.mask, x, weights)), features)
+        return features
+
+    def _project_low(self, low: Tensor) -> Tensor:
+        """The projection commutes with upsampling, so half the size is enough; the bias came with the skip."""
+        return low if self.projection is None else F.conv2d(low, self.projection.weight)
+
+
+class BiGRU(nn.RNNBase):
+    """A bidirectional GRU with torch.nn.GRU's parameters, state dict and results.
+
+    Unlike torch.nn.GRU it compiles and exports, with any batch and length. ``forward(x)`` takes (B, T, I), or
+    (T, B, I) with ``batch_first=False``, or one sequence without B, and returns ``output, h_n``. Initial states
+    other than zero and packed sequences are torch's own business and run through torch.nn.GRU's code.
+    On a CPU a seed gives the dropout masks that torch.nn.GRU would give.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=True,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, x: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Tensor | PackedSequence, Tensor]:
+        if isinstance(x, PackedSequence) or hx is not None:
+            return nn.GRU.forward(self, x, hx)  # type: ignore[call-overload]
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            raise ValueError(f"x: got shape {tuple(x.shape)}, allowed: (.., .., {self.input_size}), batch and time")
+        if x.ndim == 2:
+            output, h_n = self._layers(x.unsqueeze(0))
+            return output.squeeze(0), h_n.squeeze(1)
+        output, h_n = self._layers(x if self.batch_first else x.transpose(0, 1))
+        if self.training:
+            # Time-major in memory as torch.nn.GRU's: a dropout behind it draws the same mask from the same seed.
+            output = output.transpose(0, 1).contiguous().transpose(0, 1)
+        return output if self.batch_first else output.transpose(0, 1), h_n
+
+    def _layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights = [getattr(self, name) for name in self._flat_weights_names]
+        if not self.training or self.dropout == 0 or self.num_layers == 1:
+            return bigru(x, weights)
+        per_layer = len(weights) // self.num_layers
+        states = []
+        for first in range(0, len(weights), per_layer):
+            if first:  # torch.nn.GRU drops in the order of time, then batch
+                x = F.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
+            x, h_n = bigru(x, weights[first : first + per_layer])
+            states.append(h_n)
+        return x, torch.cat(states)
+
+
+def accelerate(model: nn.Module) -> nn.Module:
+    """Puts the fast layers into ``model``, in place, and returns it.
+
+    Every MTFA and Hourglass layer of :mod:`mtfa_fast.nn` and every bidirectional torch.nn.GRU with biases keeps
+    its identity, parameters, buffers, hooks and state dict keys and changes its class, so that optimizers,
+    checkpoints and DistributedDataParallel stay as they are. Warns where there was nothing to change.
+    """
+    if not _swap(model):
+        warnings.warn(
+            "mtfa_fast.accelerate: the model has no MTFA or Hourglass layer of mtfa_fast.nn and no bidirectional "
+            "torch.nn.GRU with biases; nothing was changed",
+            stacklevel=2,
+        )
+    return model
+
+
+def _swap(model: nn.Module) -> int:
+    """The number of fast layers in ``model``, those that it puts there included."""
+    found = 0
+    for module in model.modules():
+        # Subclasses are somebody's own and keep their forward.
+        if type(module) is modules.MTFA:
+            module.__class__ = MTFA
+        elif type(module) is modules.Hourglass:
+            module.__class__ = Hourglass
+        elif type(module) is nn.GRU and module.bidirectional and module.bias:
+            module.__class__ = BiGRU  # type: ignore[assignment]
+        found += isinstance(module, (MTFA, Hourglass, BiGRU))
+    return found
+
+
+def _wants_gradient(module: nn.Module, x: Tensor) -> bool:
+    return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in module.parameters()))
+
+
+def _watched(layer: nn.Module) -> bool:
+    """Whether somebody waits for a call of a part that the fast paths do not call."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules() if part is not layer)
+
+
+def _pairs(block: ResidualBlock) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
+    yield block.conv1, block.norm1
+    yield block.conv2, block.norm2
+
+
+def _foldable(blocks: list[ResidualBlock]) -> bool:
+    """Whether every norm is a batch norm that uses its running statistics, as they come from ResidualBlock."""
+    pairs = [pair for block in blocks for pair in _pairs(block)]
+    return all(
+        conv.bias is None
+        and isinstance(norm, _BatchNorm)
+        and not norm.training
+        and norm.running_var is not None
+        and norm.affine
+        and norm.eps == blocks[0].norm1.eps
+        for conv, norm in pairs
+    )
+
+
+def _fold(blocks: list[ResidualBlock], x: Tensor) -> Folded:
+    """Weights and biases with batch norm in them, for all blocks at once: a few launches instead of 8 a norm.
+
+    Computed in at least float32, in the dtype of the convolutions that they replace, channels-last.
+    """
+    convs, norms = zip(*(pair for block in blocks for pair in _pairs(block)), strict=True)
+    dtype, device = convs[0].weight.dtype, x.device.type
+    exact = torch.promote_types(dtype, torch.float32)
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    weight = torch.stack([conv.weight.permute(0, 2, 3, 1) for conv in convs]).to(exact)
+    scale, shift, mean, variance = (
+        torch.stack([getattr(norm, name) for norm in norms]).to(exact)
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = scale * torch.rsqrt(variance + norms[0].eps)
+    weights = (weight * scale[:, :, None, None, None]).to(dtype).permute(0, 1, 4, 2, 3).unbind()
+    biases = (shift - mean * scale).to(dtype).unbind()
+    parts = list(zip(weights, biases, strict=True))
+    return {block: (*parts[2 * i], *parts[2 * i + 1]) for i, block in enumerate(blocks)}
+
+
+def _block(block: nn.Module, x: Tensor, weights: Folded) -> Tensor:
+    assert isinstance(block, ResidualBlock)
+    return residual_block(x, *weights[block])
+
+
+def _sequence(blocks: nn.Module, x: Tensor, weights: Folded) -> Tensor:
+    for block in blocks.children():
+        x = _block(block, x, weights)
+    return x
+
+
+def _scales(hourglass: modules.Hourglass, x: Tensor, weights: Folded) -> tuple[Tensor, Tensor]:
+    """:meth:`.modules.Hourglass.scales` with folded blocks."""
+    low = _block(hourglass.low_in, F.max_pool2d(x, 2), weights)
+    if isinstance(hourglass.inner, modules.Hourglass):
+        skip, inner = _scales(hourglass.inner, low, weights)
+        low = upsample_add(inner, skip)
+    else:
+        low = _block(hourglass.inner, low, weights)
+    return _block(hourglass.skip, x, weights), _block(hourglass.low_out, low, weights)
