@@ -15,7 +15,7 @@ from browser import MISSING, Browser
 from example_view import CONFIG, EVENTS, HOSTILE, REFERENCE, SECONDS, view
 from matplotlib.image import imread
 
-from mtfa_fast.visualization import images, page, save_page
+from mtfa_fast.visualization import figure, images, page, save_page
 
 
 class _Reader(HTMLParser):
@@ -46,13 +46,18 @@ def test_page_needs_nothing_and_believes_no_name() -> None:
 
 
 def test_long_recordings_keep_their_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["mtfa_fast.visualization.page"], "MOST_COLUMNS", 100)
+    monkeypatch.setattr(sys.modules["mtfa_fast.visualization.view"], "MOST_COLUMNS", 100)
     read = _Reader(page(view(), audio="none"))
     polygons = [a["points"] or "" for tag, a in read.tags if tag == "polygon"]
     for points, peak in zip(polygons, (0.9, 0.3), strict=True):
         heights = [int(point.split(",")[1]) for point in points.split()]
         assert len(heights) == 4 + 81  # 321 frames in fours
         assert min(heights) == round(1000 * (1 - peak))
+    axes = figure(view()).axes
+    for curve, peak in zip((axis.lines[0].get_ydata() for axis in axes[5:7]), (0.9, 0.3), strict=True):
+        assert len(np.asarray(curve)) == 81 and np.max(curve) == pytest.approx(peak)
+    [picture] = axes[0].images
+    assert picture.get_array().shape == (16, 81) and picture.get_extent()[1] == pytest.approx(4 * 81 * 0.02)
     main_tag = next(a for tag, a in read.tags if tag == "main")
     assert float(main_tag["data-column"] or 0) == pytest.approx(0.08)
 

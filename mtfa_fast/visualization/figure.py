@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..files import write_beside
-from .view import View
+from .view import View, columns_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +83,7 @@ def require_matplotlib() -> Any:
 
 def _spectrogram(drawn: Figure, axis: Axes, view: View) -> None:
     values, low, high = view.decibels()
-    image = _map(axis, view, values, 0, "magma", low, high)
+    image = _map(axis, view, values, 0, np.max, cmap="magma", vmin=low, vmax=high)
     axis.set_title("Input: log-mel spectrogram", loc="left")
     _hz_axis(axis, view, 0.07)
     drawn.colorbar(image, ax=axis, pad=0.01, aspect=12).set_label("dB")
@@ -90,20 +92,21 @@ def _spectrogram(drawn: Figure, axis: Axes, view: View) -> None:
 def _masks(drawn: Figure, axes: list[Axes], view: View) -> None:
     low, high = view.mask_limits()
     for scale, (axis, mask) in enumerate(zip(axes, view.masks, strict=True)):
-        image = _map(axis, view, mask, scale, "viridis", low, high)
+        image = _map(axis, view, mask, scale, np.mean, cmap="viridis", vmin=low, vmax=high)
         size = "full resolution" if scale == 0 else f"1/{2**scale} of the resolution"
         axis.set_title(f"Mask, mean of {view.config.network.channels} channels: {size}", loc="left")
         _hz_axis(axis, view, 0.15)
     drawn.colorbar(image, ax=axes, pad=0.01, aspect=12 * len(axes) * MASK / SPECTROGRAM).set_label("mask")
 
 
-def _map(axis: Axes, view: View, values: NDArray[Any], scale: int, colours: str, low: float, high: float) -> Any:
-    """An image whose columns last 2**scale frames and whose rows hold as many bands."""
+def _map(axis: Axes, view: View, values: NDArray[Any], scale: int, reduce: Callable[..., Any], **style: Any) -> Any:
+    """An image whose columns last 2**scale frames, or several times that, and whose rows hold 2**scale bands."""
     hop = view.config.features.frame_seconds
+    columns, group = columns_of(values, reduce)
     left = view.first * hop
-    right = left + len(values) * 2**scale * hop
+    right = left + len(columns) * group * 2**scale * hop
     extent = (left, right, -0.5, view.log_mel.shape[1] - 0.5)  # band b is centred on b
-    return axis.imshow(values.T, cmap=colours, vmin=low, vmax=high, extent=extent, origin="lower", aspect="auto")
+    return axis.imshow(columns.T, extent=extent, origin="lower", aspect="auto", **style)
 
 
 def _hz_axis(axis: Axes, view: View, gap: float) -> None:
@@ -114,8 +117,9 @@ def _hz_axis(axis: Axes, view: View, gap: float) -> None:
 
 def _probability(axis: Axes, view: View, k: int) -> None:
     kind, hop = view.config.classes[k], view.config.features.frame_seconds
-    values, colour = view.probabilities[:, k], view.colour(kind.name)
-    times = [(view.first + i + 0.5) * hop for i in range(len(values))]
+    values, group = columns_of(view.probabilities[:, k], np.max)
+    times = (view.first + (np.arange(len(values)) + 0.5) * group) * hop
+    colour = view.colour(kind.name)
     axis.fill_between(times, values, color=colour, alpha=0.25, linewidth=0)
     axis.plot(times, values, color=colour, linewidth=1.0, label=kind.name)
     axis.axhline(kind.threshold, color="black", linestyle=(0, (4, 3)), linewidth=0.8, label="threshold")

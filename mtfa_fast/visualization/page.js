@@ -186,18 +186,20 @@
     if ((step / 5) * room >= 64) step /= 5;
     else if ((step / 2) * room >= 64) step /= 2;
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    // Only what can be seen: an hour zoomed in has more ticks than a browser draws in time.
+    const first = Math.max(start, start + scroll.scrollLeft / room);
+    const last = Math.min(end, first + scroll.clientWidth / room);
     track.querySelectorAll(".grid").forEach((line) => line.remove());
     find("ruler").replaceChildren();
-    for (let count = Math.ceil(start / step - 1e-9); count * step <= end + 1e-9; count++) {
+    for (let count = Math.ceil(first / step - 1e-9); count * step <= last + 1e-9; count++) {
       const text = document.createElement("span");
       const line = document.createElement("div");
       text.className = "tick";
       line.className = "grid";
       text.style.left = line.style.left = percent(count * step);
       text.textContent = (count * step).toFixed(digits);
-      const share = (count * step - start) / span; // the outermost are kept inside
-      if (share < 0.01) text.style.transform = "none";
-      if (share > 0.99) text.style.transform = "translateX(-100%)";
+      if (count * step < start + 8 / room) text.style.transform = "none"; // the outermost are kept inside
+      if (count * step > end - 8 / room) text.style.transform = "translateX(-100%)";
       find("ruler").append(text);
       track.append(line);
     }
@@ -211,6 +213,7 @@
     ruler();
   });
   window.addEventListener("resize", ruler);
+  scroll.addEventListener("scroll", ruler);
 
   layers();
   ruler();

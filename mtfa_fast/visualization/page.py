@@ -21,11 +21,10 @@ from ..files import write_beside
 from ..metrics import LabelledSpan
 from . import images
 from .sound import sound_element
-from .view import View
+from .view import View, columns_of
 
 AudioFormat = Literal["opus", "flac", "none"]
 AUDIO_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
-MOST_COLUMNS = 6_000  # of a picture; two minutes in full, longer recordings in columns of several frames
 _HEARD = 0.3  # seconds around an event that are played with it
 
 
@@ -51,7 +50,7 @@ def page(view: View, *, audio: AudioFormat = "opus") -> str:
         start=f"{view.start:.6g}",
         end=f"{view.end:.9g}",
         left=repr(view.first * view.config.features.frame_seconds),
-        column=repr(_group(len(view.log_mel)) * view.config.features.frame_seconds),
+        column=repr(_frames_a_column(view) * view.config.features.frame_seconds),
         zoom=f"{max(0.0, math.log2(view.end - view.start)):.2f}",  # up to a second across
         layers=_layers(view),
         kind="silent" if audio == "none" else "playing",
@@ -80,9 +79,13 @@ def _facts(view: View) -> str:
     count = len(view.result)
     shown = f"{view.start:.2f} s to {view.end:.2f} s of " if view.end - view.start < view.result.duration else ""
     parts = [f"{shown}{view.result.duration:.2f} s", f"{count} event{'s' * (count != 1)} detected"]
-    if (frames := _group(len(view.log_mel))) > 1:
+    if (frames := _frames_a_column(view)) > 1:
         parts.append(f"one column is {frames} frames of {view.config.features.frame_seconds * 1000:g} ms")
     return ", ".join(parts)
+
+
+def _frames_a_column(view: View) -> int:
+    return columns_of(view.probabilities, np.max)[1]
 
 
 def _layers(view: View) -> str:
@@ -166,8 +169,7 @@ def _image(
     palette: images.Palette,
     attributes: str,
 ) -> str:
-    group = _group(len(values))
-    columns = reduce(_grouped(values, group), axis=1)
+    columns, group = columns_of(values, reduce)
     data = base64.b64encode(images.png(images.indices(columns, *limits), palette)).decode()
     place = _place(view, len(columns) * group * 2**scale)
     return f'<img {attributes} style="{place}" src="data:image/png;base64,{data}">'
@@ -175,8 +177,8 @@ def _image(
 
 def _curve(view: View, k: int) -> str:
     """Probability as a closed shape, one point in the middle of each column, 1000 down to 0 from bottom to top."""
-    group = _group(len(view.log_mel))
-    heights = (1000 * (1 - np.nan_to_num(_grouped(view.probabilities[:, k], group)).max(axis=1))).round().astype(int)
+    peaks, group = columns_of(np.nan_to_num(view.probabilities[:, k]), np.max)
+    heights = (1000 * (1 - peaks)).round().astype(int)
     columns = len(heights)
     points = [(0, 1000), (0, heights[0]), *((i + 0.5, h) for i, h in enumerate(heights))]
     points += [(columns, heights[-1]), (columns, 1000)]
@@ -207,16 +209,6 @@ def _place(view: View, frames: int) -> str:
     seconds, hop = view.end - view.start, view.config.features.frame_seconds
     left = (view.first * hop - view.start) / seconds
     return f"left:{left * 100:.5f}%;width:{frames * hop / seconds * 100:.5f}%"
-
-
-def _group(columns: int) -> int:
-    return -(-columns // MOST_COLUMNS)
-
-
-def _grouped(values: NDArray[np.float32], group: int) -> NDArray[np.float32]:
-    """(n, ...) -> (ceil(n / group), group, ...), the last value repeated."""
-    padding = [(0, -len(values) % group)] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, padding, mode="edge").reshape(-1, group, *values.shape[1:])
 
 
 def _verdict(view: View) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ..metrics import ONSET_ONLY, LabelledSpan, maximum_matching
 from ..weights import Weights
 from .masks import HALO_FRAMES, mask_means
 
+MOST_COLUMNS = 6_000  # of a picture; two minutes in full, longer recordings in columns of several frames
 STEP = 2**HOURGLASS_DEPTH  # frames of one column of the coarsest mask
 DB = 10 / math.log(10)  # of one unit of the natural logarithm of power
 # Okabe and Ito's colours, in an order whose first members differ most from each other and from white and black.
@@ -179,6 +181,15 @@ def reference_of(recording: str | os.PathLike[str], annotation: str | os.PathLik
         others = ", ".join(sorted(lists)[:5]) + (f" and {len(lists) - 5} more" if len(lists) > 5 else "")
         raise ValueError(f"{os.fspath(annotation)}: names no {name}, only {others}")
     return [Annotation(e.label, e.onset, e.offset) for e in lists.get(name, ())]
+
+
+def columns_of(values: NDArray[np.float32], reduce: Callable[..., Any]) -> tuple[NDArray[np.float32], int]:
+    """(n, ...) -> at most MOST_COLUMNS columns, each ``reduce`` (axis=1) of as many values, and how many these are."""
+    group = -(-len(values) // MOST_COLUMNS)
+    padding = [(0, -len(values) % group)] + [(0, 0)] * (values.ndim - 1)
+    # The last column may want values beyond the end: the last one again.
+    grouped = np.pad(values, padding, mode="edge").reshape(-1, group, *values.shape[1:])
+    return reduce(grouped, axis=1), group
 
 
 def _samples(recording: str | os.PathLike[str], rate: int, first: int, last: int) -> NDArray[np.float32]:
