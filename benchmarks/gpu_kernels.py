@@ -1,0 +1,329 @@
+"""Kernels and network on a GPU: answers, checks and times. Called step by step by benchmarks/gpu.sh.
+
+    python -m benchmarks.gpu_kernels STEP --out FILE.jsonl [--quick]
+
+No row has a time whose result was not compared with float64 (the network's: float32) in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.gpu_rows import DEVICE, Rows, times
+from mtfa_fast import ops
+from mtfa_fast.backends import gru_layers
+from mtfa_fast.backends.cuda import bigru as cuda_bigru
+from mtfa_fast.backends.cuda import library
+from mtfa_fast.backends.cuda import residual_block as cuda_block
+
+FRAMES, BANDS, CHANNELS = 1504, 128, 64  # the 30 s clip, padded to a multiple of 8
+CHUNK = 256  # frames of a training chunk
+LAST = torch.channels_last
+
+Call = Callable[[], Tensor]
+
+
+def probe(rows: Rows, quick: bool) -> None:
+    """Does the residual block work here; does a wgmma descriptor that starts dx rows into the swizzle pattern?
+
+    The block needs base offset 0 to be right. The other base offsets tell what the hardware does if it is not.
+    """
+    answer = cuda_block._trial(torch.cuda.current_device())
+    rows.add("probe", "residual block, tried in a child process", passed=answer.ok, reason=answer.reason)
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randint(-8, 9, (64, 64), generator=generator).div(8).bfloat16()
+    x = torch.randint(-8, 9, (136, 64), generator=generator).div(8).bfloat16()
+    weights = torch.zeros(64, 64, 3, 3, dtype=torch.bfloat16)
+    weights[..., 0, 0] = w
+    bias, on_device = torch.zeros(64, device=DEVICE).bfloat16(), weights.to(DEVICE)
+    words = cuda_block.pack(on_device, bias, on_device, bias)[: 16 * 128].clone()
+    cases = [(dx, 0) for dx in range(9)] + [(dx, offset) for dx in range(1, 8) for offset in sorted({dx, 8 - dx})]
+    for dx, base_offset in cases:
+        out = torch.full((64, 128), torch.nan, device=DEVICE)
+        library.launch("mtfa_shifted_descriptor", out, words, x.to(DEVICE), out, dx, base_offset)
+        wanted = w.double() @ x[dx : dx + 128].double().T  # exact in float32 too
+        wrong = int((out.cpu().double() != wanted).sum())
+        rows.add("probe", f"dx {dx}, base offset {base_offset}", wrong=wrong, of=wanted.numel())
+
+
+def rooflines(rows: Rows, quick: bool) -> None:
+    source = torch.zeros(2**30, dtype=torch.uint8, device=DEVICE)
+    target = torch.empty_like(source)
+    copied = times(partial(target.copy_, source))
+    rows.add("roofline", "copy 1 GiB", **copied, **{"GB/s": 2 * 2**30 / copied["ms"] / 1e6})
+    a, b = (torch.randn(8192, 8192, device=DEVICE).bfloat16() for _ in range(2))
+    multiplied = times(partial(torch.matmul, a, b))
+    rows.add("roofline", "bf16 matmul 8192", **multiplied, **{"TFLOP/s": 2 * 8192**3 / multiplied["ms"] / 1e9})
+
+
+def gru_module(inputs: int, hidden: int, like: nn.GRU | None = None) -> nn.GRU:
+    module = nn.GRU(inputs, hidden, batch_first=True, bidirectional=True)
+    if like is not None:
+        module.load_state_dict(like.state_dict())
+    return module
+
+
+def gru(rows: Rows, quick: bool) -> None:
+    """One layer of 1504 steps, both directions: the recurrence alone, with its projection, cuDNN's whole layer."""
+    shapes = [(1, 64), (32, 64)] if quick else [(1, 64), (32, 64), (8, 64), (128, 64), (1, 128), (32, 128), (32, 96)]
+    for batch, hidden in shapes:
+        torch.manual_seed(0)
+        module, x = gru_module(128, hidden), torch.randn(batch, FRAMES, 128)
+        few = min(batch, 2)  # float64 on the CPU is slow, and a clip does not depend on the others
+        with torch.no_grad():
+            reference = gru_module(128, hidden, module).double()(x[:few].double())[0].to(DEVICE)
+            for dtype in (torch.float32, torch.bfloat16):
+                gru_forward(rows, gru_module(128, hidden, module).to(DEVICE, dtype), x.to(DEVICE, dtype), reference)
+        if batch == 32:
+            for dtype in (torch.float32, torch.bfloat16):
+                gru_training(rows, gru_module(128, hidden, module), x[:, :CHUNK], dtype)
+
+
+def gru_forward(rows: Rows, stock: nn.GRU, x: Tensor, reference: Tensor) -> None:
+    weights = [w.detach() for layer in stock.all_weights for w in layer]
+    layer = gru_layers.layers(weights)[0]
+    held = (gru_layers.project(x, layer), *gru_layers.recurrent_weights(layer))
+
+    def recurrence(lanes: int) -> Tensor:
+        return cuda_bigru._forward(*held, keep=False, lanes=lanes)[0]
+
+    calls: dict[str, Call] = {"recurrence alone": partial(recurrence, 0)}
+    if x.dtype == torch.float32 and stock.hidden_size == 64:
+        calls["recurrence alone, 4 lanes a unit"] = partial(recurrence, 4)
+    calls["ops.bigru, cuda"] = lambda: ops.bigru(x, weights, backend="cuda")[0]
+    calls["torch.nn.GRU (cuDNN)"] = lambda: stock(x)[0]
+    if x.shape[0] in (1, 32):
+        calls["ops.bigru, triton"] = lambda: ops.bigru(x, weights, backend="triton")[0]
+    facts: dict[str, Any] = {
+        "batch": x.shape[0],
+        "steps": x.shape[1],
+        "hidden": stock.hidden_size,
+        "dtype": str(x.dtype),
+    }
+    bound = 1e-5 if x.dtype == torch.float32 else 1e-2
+    few = len(reference)
+    for name, call in calls.items():
+        rows.compare("gru", name, call, reference, bound, part=lambda r: r[:few], **facts)
+
+
+def gru_training(rows: Rows, exact: nn.GRU, x: Tensor, dtype: torch.dtype) -> None:
+    """Forward and backward over a training chunk; checked by the gradient of x."""
+    gradient = torch.randn(x.shape[0], x.shape[1], 2 * exact.hidden_size)
+    stock, exact = copy.deepcopy(exact).to(DEVICE, dtype), exact.double()
+    wanted = x[:2].double().requires_grad_()
+    (reference,) = torch.autograd.grad(exact(wanted)[0], wanted, gradient[:2].double())
+    weights = [w for layer in stock.all_weights for w in layer]
+    inputs, gradient = x.to(DEVICE, dtype).requires_grad_(), gradient.to(DEVICE, dtype)
+
+    def step(forward: Call) -> Tensor:
+        return torch.autograd.grad(forward(), (inputs, *weights), gradient)[0]
+
+    calls: dict[str, Call] = {
+        "ops.bigru, cuda": lambda: ops.bigru(inputs, weights, backend="cuda")[0],
+        "torch.nn.GRU (cuDNN)": lambda: stock(inputs)[0],
+    }
+    facts: dict[str, Any] = {"batch": x.shape[0], "steps": x.shape[1], "hidden": exact.hidden_size, "dtype": str(dtype)}
+    bound = 1e-5 if dtype == torch.float32 else 2e-2
+    for name, call in calls.items():
+        rows.compare(
+            "gru", f"forward and backward, {name}", partial(step, call), reference.to(DEVICE), bound,
+            part=lambda r: r[:2], **facts,
+        )  # fmt: skip
+
+
+def block_weights() -> list[Tensor]:
+    torch.manual_seed(0)
+    weights = (torch.randn(64, 64, 3, 3).div(24).bfloat16().to(DEVICE, memory_format=LAST) for _ in range(2))
+    return [t for w in weights for t in (w, torch.randn(64).bfloat16().to(DEVICE))]
+
+
+def maps(batch: int, steps: int, bands: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.randn(batch, CHANNELS, steps, bands, device=DEVICE, dtype=dtype).to(memory_format=LAST)
+
+
+def block(rows: Rows, quick: bool) -> None:
+    """The residual block at the network's four scales: one kernel, Triton's two, cuDNN's chain."""
+    w1, b1, w2, b2 = weights = block_weights()
+    packed = cuda_block.pack(*weights)
+
+    def chain(x: Tensor) -> Tensor:
+        y = torch.relu_(F.conv2d(x, w1, b1, padding=1))
+        return torch.relu_(F.conv2d(y, w2, b2, padding=1).add_(x))
+
+    for batch, scale in [(1, 1), (32, 1)] if quick else [(32, 1), (1, 1), (32, 2), (32, 4), (32, 8), (1, 2), (1, 8)]:
+        x = maps(batch, FRAMES // scale, BANDS // scale)
+        # The last rows of the last clip, with both edges along D; the crop's own first two rows lack neighbours.
+        crop, (v1, c1, v2, c2) = x[-1:, :, -72:].cpu().double(), (w.cpu().double() for w in weights)
+        middle = F.relu(F.conv2d(crop, v1, c1, padding=1))
+        reference = F.relu(F.conv2d(middle, v2, c2, padding=1) + crop)[:, :, 2:].to(DEVICE)
+        kept = reference.shape[2]
+        calls: dict[str, Call] = {
+            "one kernel, weights packed before": partial(cuda_block.run_packed, x, packed),
+            "ops.residual_block, cuda": partial(ops.residual_block, x, *weights, backend="cuda"),
+            "ops.residual_block, triton": partial(ops.residual_block, x, *weights, backend="triton"),
+            "cuDNN conv, bias, relu, conv, bias, add, relu": partial(chain, x),
+        }
+        if scale == 1 and not quick:  # how well the plan chooses
+            for n in (12, 24, 47, 94, 188, 376):
+                calls[f"one kernel, {n} rows a block"] = partial(cuda_block.run_packed, x, packed, shape=(128, n))
+        facts: dict[str, Any] = {"batch": batch, "steps": x.shape[2], "bands": x.shape[3], "dtype": "torch.bfloat16"}
+        work = {"flop": 2.0 * 2 * 9 * CHANNELS * x.numel(), "bytes": 2.0 * 2 * x.numel()}
+        with torch.no_grad():
+            for name, call in calls.items():
+                last = lambda r, n=kept: r[-1:, :, -n:]  # noqa: E731
+                rows.compare("block", name, call, reference, 5e-3, part=last, work=work, **facts)
+
+
+def conv(rows: Rows, quick: bool) -> None:
+    """cuDNN's single convolution and what its neighbours add. The baseline itself: nothing to check it against."""
+    w, bias, _, _ = block_weights()
+    for batch in (1, 32):
+        x = maps(batch, FRAMES, BANDS)
+
+        def add_relu(x: Tensor) -> Tensor:
+            return torch.relu_(F.conv2d(x, w, bias, padding=1).add_(x))
+
+        calls: dict[str, Call] = {
+            "conv": partial(F.conv2d, x, w, padding=1),
+            "conv, bias": partial(F.conv2d, x, w, bias, padding=1),
+            "conv, bias, add, relu": partial(add_relu, x),
+        }
+        for name, call in calls.items():
+            with torch.no_grad():
+                timed = times(call)
+            rate = 2 * 9 * CHANNELS * x.numel() / timed["ms"] / 1e9
+            rows.add("conv", f"cuDNN {name}", batch=batch, dtype="torch.bfloat16", **timed, **{"TFLOP/s": rate})
+
+
+def pointwise(rows: Rows, quick: bool) -> None:
+    """The memory-bound kernels on 8 full-size clips; bytes are those that must move, each once."""
+    for dtype, bound in ((torch.bfloat16, 3e-3), (torch.float32, 1e-6)):
+        torch.manual_seed(0)
+        skip, features = maps(8, FRAMES, BANDS, dtype), maps(8, FRAMES, BANDS, dtype)
+        low = maps(8, FRAMES // 2, BANDS // 2, dtype)
+        up = F.interpolate(low[:1].double(), scale_factor=2, mode="nearest") + skip[:1].double()
+        size = float(skip.numel() * skip.element_size())
+        first = features[:1].double()
+        cases = {
+            "upsample_add": (partial(ops.upsample_add, low, skip), up, 2.25),
+            "attention_gate": (
+                partial(ops.attention_gate, skip, features), (1 + torch.sigmoid(skip[:1].double())) * first, 3.0,
+            ),
+            "upsample_add_gate": (
+                partial(ops.upsample_add_gate, low, skip, features), (1 + torch.sigmoid(up)) * first, 3.25,
+            ),
+        }  # fmt: skip
+        for name, (call, reference, moved) in cases.items():
+            for backend in ("triton", "reference"):
+                rows.compare(
+                    "pointwise", f"{name}, {backend}", partial(call, backend=backend), reference, bound,
+                    part=lambda r: r[:1], work={"bytes": moved * size}, batch=8, dtype=str(dtype),
+                )  # fmt: skip
+    active = torch.rand(64, FRAMES, 3, device=DEVICE) > 0.5
+    wanted = ops.median_filter(active.cpu(), 27, backend="reference").to(DEVICE)
+    for backend in ("triton", "reference"):
+        call = partial(ops.median_filter, active, 27, backend=backend)
+        rows.compare("pointwise", f"median_filter of bool, {backend}", call, wanted, 0.0, batch=64)
+
+
+def small(rows: Rows, quick: bool) -> None:
+    """Every CUDA kernel once on small odd shapes, for compute-sanitizer. No times."""
+    torch.manual_seed(0)
+    for hidden in (64, 128, 40):
+        x, module = torch.randn(2, 9, 5, device=DEVICE, requires_grad=True), gru_module(5, hidden).to(DEVICE)
+        out, _ = ops.bigru(x, [w for layer in module.all_weights for w in layer], backend="cuda")
+        out.sum().backward()
+        assert x.grad is not None and x.grad.isfinite().all()
+    weights = block_weights()
+    answer = cuda_block.supports(maps(1, 1, 1), *weights)
+    if answer.ok:
+        for steps, bands, width in ((9, 128, 128), (5, 70, 64), (7, 33, 32)):
+            cuda_block.run_packed(maps(2, steps, bands), cuda_block.pack(*weights), shape=(width, 3))
+    torch.cuda.synchronize()
+    rows.add("small", "all CUDA kernels ran", passed=True, residual_block=answer.reason or "ran")
+
+
+def network(rows: Rows, quick: bool) -> None:
+    """Spectrogram to probabilities in bf16: the plain network, compiled, and with the fast layers."""
+    from mtfa_fast.config import Config
+    from mtfa_fast.nn import SEDNet
+    from mtfa_fast.nn.convert import from_weights
+    from mtfa_fast.nn.fast import accelerate
+    from mtfa_fast.weights import Weights, find, shipped
+
+    torch.manual_seed(0)
+    names = shipped()
+    net = (from_weights(Weights.load(find(names[0]))) if names else SEDNet(Config())).to(DEVICE).eval()
+    half = copy.deepcopy(net).bfloat16().to(memory_format=LAST)  # type: ignore[call-overload]
+    fast = accelerate(copy.deepcopy(half))
+    for batch in (1,) if quick else (1, 32):
+        x = torch.randn(batch, FRAMES, BANDS, device=DEVICE)
+        with torch.no_grad():
+            reference = torch.sigmoid(net(x))
+            makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+                "fast layers, CUDA graph": partial(graphed, fast, x.bfloat16()),
+                "fast layers, eager": lambda: fast,
+                "plain, channels-last, eager": lambda: half,
+                "plain, channels-last, CUDA graph": partial(graphed, half, x.bfloat16()),
+                "plain, channels-last, torch.compile(max-autotune)": partial(torch.compile, half, mode="max-autotune"),
+            }
+            for name, make in makers.items():
+                facts: dict[str, Any] = {"batch": batch, "steps": FRAMES, "dtype": "torch.bfloat16"}
+                try:
+                    ready = make()
+                except Exception as problem:
+                    rows.add("network", name, **facts, passed=False, problem=str(problem)[:400])
+                    continue
+                rows.compare("network", name, partial(probabilities, ready, x.bfloat16()), reference, 2e-2, **facts)
+
+
+def probabilities(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return torch.sigmoid(net(x).float())
+
+
+def graphed(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """``net(x)`` captured once; a call replays it on the same memory, whatever its argument."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            net(x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out: Tensor = net(x)
+
+    def replay(_: Tensor) -> Tensor:
+        graph.replay()
+        return out
+
+    return replay
+
+
+STEPS = {step.__name__: step for step in (probe, rooflines, conv, gru, block, pointwise, small, network)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--out", type=Path, required=True, help="file that rows are appended to")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("gpu_kernels.py: no CUDA GPU here")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    STEPS[arguments.step](Rows(arguments.out), arguments.quick)
+
+
+if __name__ == "__main__":
+    main()
