@@ -1,0 +1,92 @@
+"""Writes the scores of the shipped weights into their model card, and draws the reliability plot.
+
+mtfa-fast synthesize RECORDINGS test_mixtures --split test -n 100 --seed 2026
+mtfa-fast evaluate test_mixtures --output benchmarks/results/rare-events.json --keep test.npz
+python docs/make_model_card.py test.npz
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtfa_fast import Weights
+from mtfa_fast.data.probabilities import ProbabilitySet
+from mtfa_fast.files import write_beside
+
+DOCS = Path(__file__).resolve().parent
+CARD = DOCS.parent / "mtfa_fast" / "weights" / "rare-events.md"
+SCORES = DOCS.parent / "benchmarks" / "results" / "rare-events.json"
+COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito: told apart by colour-blind readers
+
+
+def score_table(scores: dict[str, Any]) -> str:
+    classes: dict[str, dict[str, Any]] = scores["classes"]
+    ebrs = sorted({float(ebr) for row in classes.values() for ebr in row["by_ebr"]})
+    config = Weights.load("rare-events").config
+    decisions = {c.name: f"{c.threshold:.3f}, {c.filter_frames}" for c in config.classes}
+    head = ["class", "threshold, filter", "mixtures", "events", "ER", "F1 %"]
+    lines = [head + [f"ER at {ebr:+g} dB" for ebr in ebrs] + ["false alarms / h of background"]]
+    for label, row in classes.items():
+        line = [
+            label,
+            decisions[label],
+            row["files"],
+            row["events"],
+            f"{row['error_rate']:.2f}",
+            f"{100 * row['f1']:.1f}",
+        ]
+        line += [f"{row['by_ebr'][f'{ebr:g}']['error_rate']:.2f}" for ebr in ebrs]
+        lines.append([*line, f"{row['false_alarms_per_hour']:.0f}"])
+    mean = ["**mean**", "", "", "", f"**{scores['error_rate']:.2f}**", f"**{100 * scores['f1']:.1f}**"]
+    lines.append(mean + [""] * (len(ebrs) + 1))
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def put(text: str, mark: str, content: str) -> str:
+    """``text`` with what stands between the marks replaced."""
+    start, end = f"<!-- {mark}: start -->\n", f"<!-- {mark}: end -->\n"
+    before, rest = text.split(start)
+    return before + start + content + end + rest.split(end)[1]
+
+
+def draw_reliability(kept: ProbabilitySet, path: Path) -> None:
+    """How often a frame lies in an event, against the probability that it was given; frames per tenth."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    step = kept.config.features.frame_seconds
+    figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="calibrated")
+    for colour, (column, label) in zip(COLOURS, enumerate(kept.config.class_names), strict=True):
+        given, true = [], []
+        for recording in kept.of_class(label):
+            times = np.arange(len(recording.probabilities)) * step
+            given.append(recording.probabilities[:, column])
+            true.append(
+                np.any([(times >= e.onset) & (times < e.offset) for e in recording.events] or [times < 0], axis=0)
+            )
+        probability, inside = np.concatenate(given), np.concatenate(true)
+        tenth = np.minimum((probability * 10).astype(int), 9)
+        points = [(probability[tenth == i].mean(), inside[tenth == i].mean()) for i in range(10) if (tenth == i).any()]
+        axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=label)
+    axes.set(xlabel="probability given", ylabel="share of frames inside an event", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(kept: str) -> None:
+    with write_beside(CARD, "w") as file:
+        file.write(put(CARD.read_text(), "scores", score_table(json.loads(SCORES.read_text()))))
+    draw_reliability(ProbabilitySet.load(kept), DOCS / "reliability.svg")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
