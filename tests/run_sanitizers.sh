@@ -19,8 +19,8 @@ if [ $# -eq 0 ]; then
   set -- tests/test_log_mel.py tests/test_core_postprocess.py tests/test_isa.py tests/test_engine.py
 fi
 # The interpreter itself is not instrumented: its leaks are its own business, and the sanitizer's library and the C++
-# library, whose exceptions it watches, must be there before it. The emulator of old CPUs does not bear a sanitizer.
+# library, whose exceptions it watches, must be there before it. --capture=sys lets its report out. The emulator of old CPUs does not bear a sanitizer.
 export ASAN_OPTIONS=detect_leaks=0:strict_init_order=1 UBSAN_OPTIONS=print_stacktrace=1
 compiler=${CXX:-g++}
 LD_PRELOAD="$($compiler -print-file-name=libasan.so) $($compiler -print-file-name=libstdc++.so)" \
-  python -m pytest -p no:cacheprovider -k "not older_cpus" "$@"
+  python -m pytest -p no:cacheprovider --capture=sys -k "not older_cpus" "$@"
