@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 namespace mtfa {
 
@@ -89,6 +90,15 @@ AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels) {
   return out;
 }
 
+template <class T>
+AlignedArray<T> pack_conv(const float* weight, int channels, const Kernels& kernels) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (kernels.tile_channels && padded_channels(channels) % kernels.tile_channels == 0)
+      return pack_conv3x3_tiles(weight, channels);
+  }
+  return pack_conv3x3<T>(weight, channels, kernels.panel);
+}
+
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple) {
   AlignedArray<float> out(round_up(n, multiple));
   std::copy(vector, vector + n, out.data());
@@ -114,5 +124,7 @@ template AlignedArray<float> pack_dense<float>(const std::vector<float>&, int, i
 template AlignedArray<Bf16> pack_dense<Bf16>(const std::vector<float>&, int, int, int, int);
 template AlignedArray<float> pack_conv3x3<float>(const float*, int, int);
 template AlignedArray<Bf16> pack_conv3x3<Bf16>(const float*, int, int);
+template AlignedArray<float> pack_conv<float>(const float*, int, const Kernels&);
+template AlignedArray<Bf16> pack_conv<Bf16>(const float*, int, const Kernels&);
 
 }  // namespace mtfa

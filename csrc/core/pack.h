@@ -29,6 +29,10 @@ AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel);
 // outputs, tap and 32 inputs two tiles of (16 pairs of inputs, 16 outputs, 2).
 AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels);
 
+// (C, C, 3, 3) as the table's conv3x3 reads it for maps of T.
+template <class T>
+AlignedArray<T> pack_conv(const float* weight, int channels, const Kernels& kernels);
+
 // (n) filled up with zeros to a multiple.
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple);
 

@@ -22,27 +22,18 @@ float* FrameStore::row(int64_t frame) {
 RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& tensors, const Kernels& table)
     : shape(network), kernels(table), hidden(round_up(network.hidden, table.gru_block)) {
   const int h = shape.hidden, panel = kernels.panel;
-  std::vector<float> matrix(static_cast<size_t>(2) * hidden * 6 * hidden);
-  input1_bias = AlignedArray<float>(6 * hidden);
+  const float *input_weight[2] = {}, *input_bias[2] = {};
   for (int layer = 0; layer < 2; ++layer) {
     for (int direction = 0; direction < 2; ++direction) {
       const std::string suffix = "_l" + std::to_string(layer) + (direction ? "_reverse" : "");
-      directions[layer][direction] = {pack_gru(tensors.get("gru.weight_hh" + suffix, {3 * h, h}), h, kernels.gru_block),
-                                      pack_vector(tensors.get("gru.bias_new" + suffix, {h}), h, kernels.gru_block)};
-      if (layer == 0) continue;
-      const float* weight = tensors.get("gru.weight_ih" + suffix, {3 * h, 2 * h});
-      const float* bias = tensors.get("gru.bias_input" + suffix, {3 * h});
-      for (int row = 0; row < 3 * h; ++row) {
-        const int column = (3 * direction + row / h) * hidden + row % h;
-        input1_bias[column] = bias[row];
-        for (int k = 0; k < 2 * h; ++k) {
-          matrix[static_cast<size_t>(k / h * hidden + k % h) * 6 * hidden + column] =
-              weight[static_cast<size_t>(row) * 2 * h + k];
-        }
-      }
+      directions[layer][direction] = GruDirection::pack(tensors.get("gru.weight_hh" + suffix, {3 * h, h}),
+                                                        tensors.get("gru.bias_new" + suffix, {h}), h, kernels);
+      if (layer == 0) continue;  // its projection is the trunk's last stage
+      input_weight[direction] = tensors.get("gru.weight_ih" + suffix, {3 * h, 2 * h});
+      input_bias[direction] = tensors.get("gru.bias_input" + suffix, {3 * h});
     }
   }
-  input1 = pack_dense<float>(matrix, 2 * hidden, 6 * hidden, 2 * hidden, panel);
+  input1 = GruInput::pack(input_weight, input_bias, 2 * h, h, true, kernels);
 
   head_columns = round_up(h, panel);
   output_columns = round_up(shape.classes, panel);
@@ -69,9 +60,7 @@ void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
   std::vector<float*> gates(frames), states(frames);
   for (int64_t t = 0; t < frames; ++t) gates[t] = gates_.row(t), states[t] = states_.row(t);
   pool.run(2, [&](int direction) {  // the backward direction stands behind the forward's in each row
-    const auto& weights = w.directions[index][direction];
-    w.kernels.gru({weights.hidden.data(), weights.bias_new.data(), gates.data(), direction * 3 * w.hidden,
-                   states.data(), direction * w.hidden, frames, w.hidden, direction == 1});
+    w.directions[index][direction].run(direction, gates.data(), states.data(), frames, w.hidden, w.kernels);
   });
 }
 
@@ -83,8 +72,7 @@ void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool)
   pool.run(groups, [&](int group) {
     const int64_t first = group * kGroup;
     const int rows = static_cast<int>(std::min(kGroup, frames - first));
-    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.input1.data(), w.input1_bias.data(), gates_.row(first),
-                          6 * hidden, rows, 2 * hidden, 6 * hidden, false});
+    w.input1.rows(states_.row(first), gates_.row(first), rows, w.kernels);
   });
   layer(1, frames, pool);
   pool.run(groups, [&](int group) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/bigru.h"
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
 #include "core/thread_pool.h"
@@ -34,14 +35,11 @@ class RecurrentWeights {
  public:
   RecurrentWeights(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels);
 
-  struct Direction {
-    AlignedArray<float> hidden, bias_new;
-  };
   const NetworkShape shape;
   const Kernels& kernels;
-  int hidden;                               // padded units
-  Direction directions[2][2];               // [layer][direction]
-  AlignedArray<float> input1, input1_bias;  // the second layer's input projection
+  int hidden;                     // padded units
+  GruDirection directions[2][2];  // [layer][direction]
+  GruInput input1;                // the second layer's input projection
   AlignedArray<float> head_hidden, head_hidden_bias, head_output, head_output_bias;
   int head_columns, output_columns;  // padded
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "core/pack.h"
@@ -124,15 +123,8 @@ class TypedTrunkWeights : public TrunkWeights {
 
   ConvWeights<T> conv(const Tensors& tensors, const std::string& name) const {
     const int c = shape.channels;
-    return {packed_conv(tensors.get(name + ".weight", {c, c, 3, 3})),
+    return {pack_conv<T>(tensors.get(name + ".weight", {c, c, 3, 3}), c, kernels),
             pack_vector(tensors.get(name + ".bias", {c}), c, channels)};
-  }
-  AlignedArray<T> packed_conv(const float* weight) const {
-    if constexpr (std::is_same_v<T, Bf16>) {
-      if (kernels.tile_channels && channels % kernels.tile_channels == 0)
-        return pack_conv3x3_tiles(weight, shape.channels);
-    }
-    return pack_conv3x3<T>(weight, shape.channels, kernels.panel);
   }
   BlockWeights<T> block(const Tensors& tensors, const std::string& name) const {
     return {conv(tensors, name + ".conv1"), conv(tensors, name + ".conv2")};

@@ -1,0 +1,101 @@
+#include "core/pointwise.h"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "core/pack.h"
+#include "core/typed_kernels.h"
+
+namespace mtfa {
+
+namespace {
+
+constexpr int64_t kTaskValues = 1 << 15;  // what pays for handing out a task
+
+float widen(float x) { return x; }
+float widen(Bf16 x) { return to_float(x); }
+
+// Calls row(map row, row of the half-size map) for every row of a map, in tasks of some rows.
+template <class Row>
+void for_each_row(const MapShape& shape, ThreadPool& pool, Row row) {
+  const int64_t values = static_cast<int64_t>(shape.width) * shape.channels, half_rows = (shape.rows + 1) / 2;
+  const int64_t rows = shape.batch * shape.rows,
+                group = std::max<int64_t>(kTaskValues / std::max<int64_t>(values, 1), 2);
+  pool.run(static_cast<int>((rows + group - 1) / group), [&](int task) {
+    for (int64_t r = task * group; r < std::min(rows, (task + 1) * group); ++r)
+      row(r, r / shape.rows * half_rows + r % shape.rows / 2);
+  });
+}
+
+}  // namespace
+
+// The kernels' rows begin with a pixel of padding, which they never read here: a row without it begins one pixel
+// before its data.
+
+template <class T>
+void upsample_add(const T* low, const T* skip, T* out, const MapShape& shape, const Kernels& kernels,
+                  ThreadPool& pool) {
+  const int64_t pixel = shape.channels, full = shape.width * pixel, half = (shape.width + 1) / 2 * pixel;
+  for_each_row(shape, pool, [&](int64_t r, int64_t below) {
+    typed_kernels<T>(kernels).upsample_add(skip + r * full - pixel, low + below * half - pixel, out + r * full - pixel,
+                                           shape.width, shape.channels);
+  });
+}
+
+template <class T>
+void attention_gate(const T* logits, const T* features, T* out, int64_t count, const Kernels& kernels,
+                    ThreadPool& pool) {
+  constexpr int kPixel = 16;  // any layout is a row of pixels of the smallest size
+  const auto gate = [&](const T* mask, const T* values, T* to, int64_t n) {
+    typed_kernels<T>(kernels).gate(
+        {mask - kPixel, nullptr, nullptr, nullptr, values - kPixel, to, static_cast<int>(n / kPixel), kPixel, 1});
+  };
+  const int64_t whole = count / kPixel * kPixel, rest = count - whole;
+  pool.run(static_cast<int>((whole + kTaskValues - 1) / kTaskValues), [&](int task) {
+    const int64_t first = task * kTaskValues;
+    gate(logits + first, features + first, out + first, std::min(kTaskValues, whole - first));
+  });
+  if (rest == 0) return;
+  T last[4][kPixel] = {};  // padding, logits, features, result
+  std::copy_n(logits + whole, rest, last[1]);
+  std::copy_n(features + whole, rest, last[2]);
+  gate(last[1], last[2], last[3], kPixel);
+  std::copy_n(last[3], rest, out + whole);
+}
+
+template <class T>
+void upsample_add_gate(const T* low, const T* skip, const T* features, T* out, const MapShape& shape,
+                       const Kernels& kernels, ThreadPool& pool) {
+  const int64_t pixel = shape.channels, full = shape.width * pixel;
+  const int half_width = (shape.width + 1) / 2, columns = round_up(shape.channels, kernels.panel);
+  const int64_t half = half_width * pixel;
+  // The kernel takes the low path as projected rows: floats, each pixel filled up to a panel.
+  const bool as_is = std::is_same_v<T, float> && columns == shape.channels;
+  for_each_row(shape, pool, [&](int64_t r, int64_t below) {
+    thread_local std::vector<float> widened;
+    const T* from = low + below * half;
+    const float* projected = reinterpret_cast<const float*>(from);
+    if (!as_is) {
+      widened.resize(static_cast<size_t>(half_width) * columns);
+      for (int x = 0; x < half_width; ++x) {
+        for (int c = 0; c < shape.channels; ++c)
+          widened[static_cast<size_t>(x) * columns + c] = widen(from[x * pixel + c]);
+      }
+      projected = widened.data();
+    }
+    typed_kernels<T>(kernels).gate({skip + r * full - pixel, nullptr, nullptr, projected, features + r * full - pixel,
+                                    out + r * full, shape.width, shape.channels, 1});
+  });
+}
+
+#define MTFA_POINTWISE(T)                                                                           \
+  template void upsample_add(const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&); \
+  template void attention_gate(const T*, const T*, T*, int64_t, const Kernels&, ThreadPool&);       \
+  template void upsample_add_gate(const T*, const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&);
+MTFA_POINTWISE(float)
+MTFA_POINTWISE(Bf16)
+#undef MTFA_POINTWISE
+
+}  // namespace mtfa
