@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__
+from .commands.bench import bench
 from .commands.common import UsageError, say
 from .commands.detect import detect
 from .commands.evaluate import evaluate
@@ -29,7 +30,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, visualize, verify, info):
+for _command in (detect, train, evaluate, tune, synthesize, visualize, verify, bench, info):
     app.command(_command)
 
 

@@ -29,7 +29,7 @@ PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") 
 def weights() -> Weights:
     """Small, with thresholds that some frames pass."""
     found = to_weights(random_network(channels=16, bands=16))
-    frames = Reference(found, "fp32").probabilities(_log_mel(found, 1.0))[0]
+    frames = Reference(found).probabilities(_log_mel(found, 1.0))
     classes = (
         dataclasses.replace(c, threshold=float(round(np.median(frames[:, k]), 3)), filter_frames=5)
         for k, c in enumerate(found.config.classes)
@@ -70,7 +70,8 @@ def test_every_stage_of_every_variant_is_seen(shape: dict[str, Any]) -> None:
     net = random_network(**shape)
     weights = to_weights(net)
     engine = CpuEngine(weights, precision="fp32", threads=2)
-    checks = list(check_stages(Reference(weights, "fp32"), engine, "probe", _log_mel(weights, 0.25)))  # 13 frames
+    both = Reference(weights), Reference(weights, "fp32")
+    checks = list(check_stages(*both, engine, "probe", _log_mel(weights, 0.25)))  # 13 frames
     assert [c for c in checks if not c.passed] == []
     assert {c.stage for c in checks} == {*modules_with_maps(net), "gate", "gru", "drift"}
 
@@ -111,7 +112,8 @@ def test_an_error_of_one_percent_is_not_lost_in_bf16(weights: Weights, block: st
     engine = CpuEngine(weights, precision="bf16", threads=2)
     sound, log_mel = engine.tap, _log_mel(weights, 0.5)
     engine.tap = lambda name, x: sound(name, x) * (1.01 if name == block else 1)  # type: ignore[method-assign]
-    failed = [c for c in check_stages(Reference(weights, "bf16"), engine, "probe", log_mel) if not c.passed]
+    both = Reference(weights), Reference(weights, "bf16")
+    failed = [c for c in check_stages(*both, engine, "probe", log_mel) if not c.passed]
     assert "drift" in [c.stage for c in failed] and block in failed[-1].note
 
 
@@ -141,8 +143,8 @@ def test_events_may_differ_only_at_the_threshold(weights: Weights) -> None:
         def __init__(self, found: np.ndarray) -> None:
             self.found = found
 
-        def probabilities(self, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self.found, self.found
+        def probabilities(self, _: np.ndarray) -> np.ndarray:
+            return self.found
 
     for row, moved, counted in ((0, limit + 0.001, 0), (1, limit + 0.001, 1), (2, limit + 0.1, 0)):
         got = exact.astype(np.float32)
@@ -154,7 +156,7 @@ def test_events_may_differ_only_at_the_threshold(weights: Weights) -> None:
             def probabilities(self, _: np.ndarray, got: np.ndarray = got) -> np.ndarray:
                 return got
 
-        found = verification.check_probabilities(Fixed(exact), Moved(), "", np.zeros((3, 40)), 3 * 882)  # type: ignore[arg-type]
+        found = verification.check_probabilities(Fixed(exact), Fixed(exact), Moved(), "", np.zeros((3, 40)), 3 * 882)  # type: ignore[arg-type]
         events = next(c for c in found if c.stage == "events")
         assert events.error == counted and events.passed == (counted == 0)
 
@@ -165,10 +167,9 @@ def test_trunk_and_recurrent_part_alone_are_the_whole(weights: Weights, precisio
     frames = _log_mel(weights, 0.3)  # 16 frames: none is padded
     vectors = engine.tap("gate", frames).reshape(len(frames), -1)
     np.testing.assert_array_equal(engine.recurrent(vectors), engine.probabilities(frames))
-    exact = Reference(weights, precision)
-    whole, _ = exact.probabilities(frames)
-    alone, _ = exact.recurrent(exact.vectors(frames)[0])
-    np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-13)
+    exact = Reference(weights)
+    alone = exact.recurrent(exact.vectors(frames))
+    np.testing.assert_allclose(alone, exact.probabilities(frames), rtol=0, atol=1e-13)
 
 
 def test_a_number_that_is_none_fails() -> None:
@@ -183,7 +184,7 @@ def test_the_reference_in_tiles_is_the_network(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(reference, "TILE_FRAMES", 64)
     net = random_network(channels=8, bands=16)
     frames = np.random.default_rng(0).standard_normal((3 * 64 + 13, 16)).astype(np.float32)
-    exact, stock = Reference(to_weights(net), "fp32").probabilities(frames)
+    exact, stock = (Reference(to_weights(net), precision).probabilities(frames) for precision in ("fp64", "fp32"))
     want = net.double().probabilities(torch.from_numpy(frames).double()[None])[0].numpy()
     np.testing.assert_allclose(exact, want, rtol=0, atol=1e-13)
     assert exact.dtype == np.float64 and 1e-9 < np.abs(stock - want).max() < 1e-5

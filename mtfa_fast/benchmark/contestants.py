@@ -1,0 +1,100 @@
+"""What takes part in a comparison: a name, a precision, and for a part and a shape a function of arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import __version__
+from ..detector import make_engine
+from ..engine.cpu import Precision
+from ..weights import Weights
+from .checks import Part
+
+Call = Callable[[np.ndarray], np.ndarray]
+
+
+class Contestant(Protocol):
+    """``prepare(part, batch, frames)``: everything that can be done before the data is there, then the call to time.
+
+    The call takes float32 and answers in any float: ``"network"`` raw log-mel (B, T, D) -> probabilities (B, T, K),
+    ``"trunk"`` raw log-mel -> pooled vectors (B, T padded to a multiple of 8, I), ``"recurrent"`` pooled vectors
+    (B, T, I) -> probabilities. ``version`` names the library, ``settings`` what was chosen in it.
+    """
+
+    name: str
+    precision: str
+    version: str
+    settings: str
+
+    def prepare(self, part: Part, batch: int, frames: int) -> Call: ...
+
+
+class Ours:
+    """Our engine for a device. ``isa`` as of MTFA_FAST_ISA; default: what the environment or the machine chooses.
+
+    Only the C++ engine can show the parts of the network. Raises as ``detector.make_engine``.
+    """
+
+    def __init__(
+        self, weights: Weights, precision: Precision, threads: int, *, isa: str | None = None, device: str = "cpu"
+    ) -> None:
+        self._inputs = weights.config.gru_inputs
+        with _forced(isa):
+            on_cpu = device == "cpu"
+            # Any: make_engine promises less than what both engines have.
+            engine: Any = make_engine(weights, device=device, precision=precision, threads=threads if on_cpu else None)
+        self.engine = engine
+        self.precision = self.engine.precision
+        self.name = f"mtfa-fast {self.precision}" + (f" {isa}" if isa else "")
+        self.version = f"mtfa-fast {__version__}"
+        self.settings = (
+            f"{self.engine.isa}, {threads} threads" if on_cpu else str(self.engine.explain()["reasons"]["device"])
+        )
+
+    def prepare(self, part: Part, batch: int, frames: int) -> Call:
+        engine = self.engine
+        if part == "network":
+            call: Call = engine.probabilities
+            return call
+        if part == "trunk":
+            # With the recurrent part's first input projection, which the engine never runs apart from the trunk.
+            return lambda x: np.stack([engine.tap("gate", clip).reshape(-1, self._inputs) for clip in x])
+        return lambda vectors: np.stack([engine.recurrent(clip) for clip in vectors])
+
+
+class Chain:
+    """The trunk of one contestant and the recurrent part of another: the best that a user can put together."""
+
+    def __init__(self, trunk: Contestant, recurrent: Contestant) -> None:
+        self._trunk, self._recurrent = trunk, recurrent
+        self.name = f"{trunk.name} + {recurrent.name}"
+        self.precision = "bf16" if "bf16" in (trunk.precision, recurrent.precision) else "fp32"
+        self.version = f"{trunk.version}; {recurrent.version}"
+        self.settings = f"trunk: {trunk.settings}; recurrent part: {recurrent.settings}"
+
+    def prepare(self, part: Part, batch: int, frames: int) -> Call:
+        if part != "network":
+            raise ValueError(f"part: got {part!r}, allowed: network")
+        padded = -(-frames // 8) * 8
+        trunk = self._trunk.prepare("trunk", batch, frames)
+        recurrent = self._recurrent.prepare("recurrent", batch, padded)
+        return lambda log_mel: recurrent(trunk(log_mel))[:, :frames]
+
+
+@contextmanager
+def _forced(isa: str | None) -> Iterator[None]:
+    before = os.environ.get("MTFA_FAST_ISA")
+    if isa:
+        os.environ["MTFA_FAST_ISA"] = isa
+    try:
+        yield
+    finally:
+        if isa:
+            os.environ.pop("MTFA_FAST_ISA")
+            if before is not None:
+                os.environ["MTFA_FAST_ISA"] = before
