@@ -12,9 +12,6 @@
 namespace mtfa {
 namespace {
 
-// Steps between a global load and its use, so that a miss in the L2 cache does not stop the chain. Chosen by estimate.
-constexpr int kAhead = 4;
-
 // kLanes neighbouring threads share one hidden unit; lane q owns columns [q * kColumns, (q + 1) * kColumns) of the
 // unit's three rows of W_hh. With H = 64 and 2 lanes that is 96 weights a thread, 4 warps, one per scheduler of the
 // multiprocessor: fewer threads would not hold the weights, more would repeat the gates' arithmetic and lengthen the
@@ -38,7 +35,6 @@ template <int H, int kLanes, typename T>
 __global__ void __launch_bounds__(H* kLanes)
     gru_forward(const T* __restrict__ gi, const float* __restrict__ w_hh, const float* __restrict__ b_hn,
                 T* __restrict__ out, float* __restrict__ gates, int steps) {
-  static_assert(kAhead % 2 == 0, "the parity of the double buffer follows the unrolled step");
   using S = Split<H, kLanes>;
   __shared__ __align__(16) float state[2][kLanes][S::kPitch];
   const int unit = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -56,22 +52,26 @@ __global__ void __launch_bounds__(H* kLanes)
     }
   }
   const float bias = b_hn[reverse * H + unit];
-  const T* gi_unit = gi + (clip * steps * 2 + reverse) * 3 * H + unit;
-  T* out_unit = out + clip * steps * 2 * H + reverse * H + unit;
-  float* gates_unit = gates + (clip * steps * 2 + reverse) * 4 * H + unit;
   const int direction = reverse ? -1 : 1;
-  int t = reverse ? steps - 1 : 0;
+  const int64_t first_step = clip * steps + (reverse ? steps - 1 : 0);
+  const int64_t gi_stride = static_cast<int64_t>(direction) * 6 * H,
+                out_stride = static_cast<int64_t>(direction) * 2 * H;
+  // Lane 0 has the input of r, the others that of z; all have that of n. Pointers move with the steps, so that the loop
+  // computes no addresses.
+  const T* gi_at = gi + (first_step * 2 + reverse) * 3 * H + unit + (lane == 0 ? 0 : H);
+  const int to_n = lane == 0 ? 2 * H : H;
+  T* out_at = out + first_step * 2 * H + reverse * H + unit;
 
-  // Each lane fetches a share of the three inputs: of two lanes, 0 has r and n, 1 has z; of four, 0 has r, 1 z, 2 n.
-  float first[kAhead], second[kAhead];
-  auto fetch = [&](int step, float& x, float& y) {
-    const bool inside = static_cast<unsigned>(step) < static_cast<unsigned>(steps);
-    const T* p = gi_unit + static_cast<int64_t>(step) * 6 * H;
-    x = inside && lane < 3 ? static_cast<float>(p[(lane < 3 ? lane : 0) * H]) : 0.0f;
-    if (kLanes == 2) y = inside && lane == 0 ? static_cast<float>(p[2 * H]) : 0.0f;
-  };
+  // Steps between a load and its use, so that a miss in the L2 cache does not stop the chain; two are what the
+  // registers beside 512 threads' weights leave.
+  constexpr int kAhead = H <= 64 ? 4 : 2;
+  static_assert(kAhead % 2 == 0, "the parity of the double buffer follows the unrolled step");
+  float input[kAhead], input_n[kAhead];
 #pragma unroll
-  for (int p = 0; p < kAhead; p++) fetch(t + direction * p, first[p], second[p]);
+  for (int p = 0; p < kAhead; p++) {
+    if (p < steps) input[p] = static_cast<float>(gi_at[0]), input_n[p] = static_cast<float>(gi_at[to_n]);
+    gi_at += gi_stride;
+  }
 
   for (int i = static_cast<int>(threadIdx.x); i < 2 * kLanes * S::kPitch; i += S::kThreads) (&state[0][0][0])[i] = 0.0f;
   float h = 0.0f;
@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(H* kLanes)
       if (done + p >= steps) break;
       const float4* part = reinterpret_cast<const float4*>(state[p & 1][lane]);
       // The inputs and b_hn enter through one lane each, so that the sum over lanes counts them once.
-      float r = lane == 0 ? first[p] : 0.0f, z = lane == 1 ? first[p] : 0.0f, hidden = lane == 1 ? bias : 0.0f;
+      float r = lane == 0 ? input[p] : 0.0f, z = lane == 1 ? input[p] : 0.0f, hidden = lane == 1 ? bias : 0.0f;
+      const float n_input = input_n[p];
       // Two sums a gate: six chains of dependent multiply-adds hide each other's latency.
       float r2 = 0.0f, z2 = 0.0f, hidden2 = 0.0f;
 #pragma unroll
@@ -94,26 +95,31 @@ __global__ void __launch_bounds__(H* kLanes)
         r = fmaf(w[0][k + 2], v.z, r), z = fmaf(w[1][k + 2], v.z, z), hidden = fmaf(w[2][k + 2], v.z, hidden);
         r2 = fmaf(w[0][k + 3], v.w, r2), z2 = fmaf(w[1][k + 3], v.w, z2), hidden2 = fmaf(w[2][k + 3], v.w, hidden2);
       }
-      const float mine = kLanes == 2 ? second[p] : first[p];
-      const float gi_n = __shfl_sync(0xFFFFFFFFu, mine, kLanes == 2 ? 0 : 2, kLanes);
+      // Memory accesses that nobody waits for stand here, under the latency of the gates: the input of a later step and
+      // the state of the step before.
+      if (done + p + kAhead < steps) {
+        input[p] = static_cast<float>(gi_at[0]), input_n[p] = static_cast<float>(gi_at[to_n]);
+      }
+      gi_at += gi_stride;
+      if (done + p > 0) {
+        if (lane == 1) *out_at = static_cast<T>(h);
+        out_at += out_stride;
+      }
       r = sigmoid(sum_lanes<kLanes>(r + r2));
       z = sigmoid(sum_lanes<kLanes>(z + z2));
       hidden = sum_lanes<kLanes>(hidden + hidden2);
-      fetch(t + direction * kAhead, first[p], second[p]);
-      const float n = tanh_by_sigmoid(fmaf(r, hidden, gi_n));
+      const float n = tanh_by_sigmoid(fmaf(r, hidden, n_input));
       h = fmaf(z, h - n, n);
       if (lane == 0) state[(p & 1) ^ 1][unit / S::kColumns][unit % S::kColumns] = h;
       __syncthreads();
-      // Stores come after the barrier, where they overlap the next step's products.
-      if (lane == 1) out_unit[static_cast<int64_t>(t) * 2 * H] = static_cast<T>(h);
       if (gates != nullptr && lane < 2) {
-        float* g = gates_unit + static_cast<int64_t>(t) * 8 * H + lane * H;
-        g[0] = lane == 0 ? r : z;
-        g[2 * H] = lane == 0 ? n : hidden;
+        const int64_t t = reverse ? steps - 1 - done - p : done + p;
+        float* g = gates + ((clip * steps + t) * 2 + reverse) * 4 * H + unit + lane * H;
+        g[0] = lane == 0 ? r : z, g[2 * H] = lane == 0 ? n : hidden;
       }
-      t += direction;
     }
   }
+  if (lane == 1) *out_at = static_cast<T>(h);
 }
 
 // The same split, transposed: the thread's columns of W_hh^T are 3 x kColumns elements of column `unit` of W_hh.
@@ -155,6 +161,8 @@ __global__ void __launch_bounds__(H* kLanes)
     }
     return s;
   };
+  constexpr int kAhead = 4;
+  static_assert(kAhead % 2 == 0, "as above");
   Share ahead[kAhead];
 #pragma unroll
   for (int p = 0; p < kAhead; p++) ahead[p] = fetch(t + before * p);

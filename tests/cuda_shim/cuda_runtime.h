@@ -61,9 +61,6 @@ template <typename T>
 T __ldg(const T* p) {
   return *p;
 }
-// As the hardware does it: one rounding of x * log2(e) before exp2.
-inline float __expf(float x) { return std::exp2(x * 1.4426950408889634f); }
-inline float __fdividef(float a, float b) { return a * (1.0f / b); }
 inline float __uint_as_float(std::uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
