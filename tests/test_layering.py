@@ -17,7 +17,7 @@ LEVELS: tuple[set[str], ...] = (
     {"_core", "config", "files"},
     {"audio", "features", "metrics", "postprocess", "weights", "backends"},
     {"events", "writers", "ops"},
-    {"nn", "data"},
+    {"nn", "data", "testing"},
     {"engine"},
     {
         "detector",
