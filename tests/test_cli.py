@@ -192,7 +192,12 @@ def test_interrupted_runs_leave_nothing(
         return finish(self)
 
     monkeypatch.setattr(LoudnessStream, "finish", finish_then_interrupt)
-    assert detect("day", "-o", "all.csv") == 130
+    # A shell's background jobs are started with SIGINT ignored, and Python leaves it so.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert detect("day", "-o", "all.csv") == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert "interrupted" in capsys.readouterr().err
     assert Path("all.csv").read_text() == "yesterday's"
     assert set(os.listdir()) == before
