@@ -42,6 +42,7 @@ LEVELS: tuple[set[str], ...] = (
 NEED_TORCH = (
     "nn",
     "ops",
+    "testing",
     "backends",
     "engine.torch_engine",
     "training",
