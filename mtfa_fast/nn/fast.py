@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..ops import attention_gate, bigru, residual_block, upsample_add, upsample_
 from . import modules
 from .modules import ResidualBlock, crop_time
 
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 Folded = dict[ResidualBlock, tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
@@ -40,12 +42,15 @@ class MTFA(modules.MTFA):
     - Where gradients are wanted: the plain modules, with upsampling, addition, sigmoid and gate fused, forward
       and backward.
     - In evaluation without gradients (``eval()`` under ``torch.no_grad`` or ``inference_mode``): batch norm is
-      folded into the convolutions and each residual block is one op. The folding is part of every call, a
-      few small kernels for all blocks together, so that it cannot miss a change of the weights, be it an
-      optimizer step, ``load_state_dict`` or an exponential moving average that writes to ``.data``.
+      folded into the convolutions and each residual block is one op. No change of the weights is missed, be it
+      an optimizer step, ``load_state_dict`` or an exponential moving average that writes to ``.data``: on a CPU
+      the folded weights are kept as long as a comparison finds the numbers behind them unchanged, on other
+      devices, where a comparison would wait for the device, and in compiled graphs every call folds.
     - Where hooks watch parts of the layer, or a norm was replaced by something that cannot be folded: the
       plain modules.
     """
+
+    _kept: tuple[torch.dtype, list[Tensor], Folded] | None = None
 
     def __init__(
         self,
@@ -58,6 +63,10 @@ class MTFA(modules.MTFA):
         super().__init__(channels, depth=depth, variant=variant, mask_projection=mask_projection)
         _swap(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles fold again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, T, D), any float dtype -> A, same shape. ValueError on a wrong C or D."""
         if _watched(self):
@@ -67,8 +76,24 @@ class MTFA(modules.MTFA):
         if _wants_gradient(self, x) or not _foldable(blocks):
             return crop_time(self._plain(padded), x.shape[2])
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-        out = self._folded(padded.contiguous(memory_format=torch.channels_last), _fold(blocks, x))
+        out = self._folded(padded.contiguous(memory_format=torch.channels_last), self._weights(blocks, x.device.type))
         return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
+
+    def _weights(self, blocks: list[ResidualBlock], device: str) -> Folded:
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else blocks[0].conv1.weight.dtype
+        if device != "cpu" or torch.compiler.is_compiling():
+            return _fold(blocks, dtype)
+        sources = [
+            tensor.detach()
+            for block in blocks
+            for conv, norm in _pairs(block)
+            for tensor in (conv.weight, *(getattr(norm, name) for name in NORM_TENSORS))
+        ]
+        if self._kept is not None and self._kept[0] == dtype and all(map(_same, sources, self._kept[1])):
+            return self._kept[2]
+        folded = _fold(blocks, dtype)
+        self._kept = (dtype, [tensor.clone() for tensor in sources], folded)
+        return folded
 
     def _plain(self, x: Tensor) -> Tensor:
         features = self.features(x)
@@ -193,7 +218,7 @@ def _watched(layer: nn.Module) -> bool:
     return any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules() if part is not layer)
 
 
-def _pairs(block: ResidualBlock) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
+def _pairs(block: ResidualBlock) -> Iterator[tuple[nn.Conv2d, _BatchNorm]]:
     yield block.conv1, block.norm1
     yield block.conv2, block.norm2
 
@@ -212,20 +237,20 @@ def _foldable(blocks: list[ResidualBlock]) -> bool:
     )
 
 
-def _fold(blocks: list[ResidualBlock], x: Tensor) -> Folded:
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _fold(blocks: list[ResidualBlock], dtype: torch.dtype) -> Folded:
     """Weights and biases with batch norm in them, for all blocks at once: a few launches instead of 8 a norm.
 
-    Computed in at least float32, in the dtype of the convolutions that they replace, channels-last.
+    Computed in at least float32 and returned in ``dtype``, channels-last.
     """
     convs, norms = zip(*(pair for block in blocks for pair in _pairs(block)), strict=True)
-    dtype, device = convs[0].weight.dtype, x.device.type
-    exact = torch.promote_types(dtype, torch.float32)
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    exact = torch.promote_types(convs[0].weight.dtype, torch.float32)
     weight = torch.stack([conv.weight.permute(0, 2, 3, 1) for conv in convs]).to(exact)
     scale, shift, mean, variance = (
-        torch.stack([getattr(norm, name) for norm in norms]).to(exact)
-        for name in ("weight", "bias", "running_mean", "running_var")
+        torch.stack([getattr(norm, name) for norm in norms]).to(exact) for name in NORM_TENSORS
     )
     scale = scale * torch.rsqrt(variance + norms[0].eps)
     weights = (weight * scale[:, :, None, None, None]).to(dtype).permute(0, 1, 4, 2, 3).unbind()
