@@ -11,13 +11,16 @@ import numpy as np
 
 from ..verification import Check
 from .checks import Oracle, Part, Refused, require
-from .contestants import Call, Contestant
+from .contestants import Contestant
 from .timing import Ratio, Times, in_turns
 
 
 @dataclass(frozen=True)
 class Row:
-    """A contestant's result. ``refused`` says why there are no ``times``; ``check`` is what came before them."""
+    """A contestant's result. ``refused`` says why there are no ``times``; ``check`` is what came before them.
+
+    ``memory``: bytes that a run added to the process, where that is what was measured.
+    """
 
     name: str
     part: str
@@ -29,6 +32,7 @@ class Row:
     check: Check | None = None
     times: Times | None = None
     refused: str = ""
+    memory: float | None = None
 
     def ratio(self, other: Row) -> Ratio | None:
         """How many times as long ``other`` takes; None where one of them has no times, or not the same rounds."""
@@ -60,44 +64,60 @@ class Row:
         )
 
 
-_PLAIN = ("name", "part", "batch", "frames", "precision", "version", "settings", "refused")
+_PLAIN = ("name", "part", "batch", "frames", "precision", "version", "settings", "refused", "memory")
 
 
-def compare(
-    contestants: Iterable[Contestant],
-    oracle: Oracle,
-    part: Part,
+@dataclass(frozen=True)
+class Entry:
+    """A contestant at the start: its row without times, and what checks one answer and returns the call to time."""
+
+    row: Row
+    ready: Callable[[], tuple[Check, Callable[[], object]]]
+
+
+def race(
+    entries: Iterable[Entry],
     *,
-    batch: int = 1,
-    frames: int,
     rounds: int = 10,
     seconds: float | None = None,
     least: int = 3,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Row]:
-    """A row for each contestant on the oracle's input of this shape; ``rounds``, ``seconds``, ``least`` as in_turns.
+    """A row for each entry; ``rounds``, ``seconds``, ``least`` as of ``in_turns``.
 
     Whoever answers wrongly or fails is not timed, and its row says why.
     """
+    rows, calls = [], {}
+    for entry in entries:
+        try:
+            check, call = entry.ready()
+            rows.append(replace(entry.row, check=require(check)))
+            calls[entry.row.name] = call
+        except Refused as refusal:
+            rows.append(replace(entry.row, refused=f"wrong: {refusal}"))
+        except (RuntimeError, MemoryError, ValueError) as error:  # a library that cannot run this shape
+            rows.append(replace(entry.row, refused=f"failed: {type(error).__name__}: {error}"[:200]))
+    if not calls:
+        return rows
+    # Each has run once, to be checked.
+    times = in_turns(calls, rounds=rounds, seconds=seconds, least=least, warm=False, progress=progress)
+    return [replace(row, times=times.get(row.name)) for row in rows]
+
+
+def compare(
+    contestants: Iterable[Contestant], oracle: Oracle, part: Part, *, batch: int = 1, frames: int, **timing: Any
+) -> list[Row]:
+    """:func:`race` of the contestants on the oracle's input of this shape."""
     given = oracle.input(part, batch, frames)
-    rows = [_admit(contestant, oracle, part, given) for contestant in contestants]
-    calls = {row.name: partial(call, given) for row, call in rows if call}
-    times = in_turns(calls, rounds=rounds, seconds=seconds, least=least, progress=progress) if calls else {}
-    return [replace(row, times=times.get(row.name)) for row, _ in rows]
 
+    def entry(c: Contestant) -> Entry:
+        def ready() -> tuple[Check, Callable[[], object]]:
+            call = c.prepare(part, batch, frames)
+            return oracle.check(part, call(given), frames, c.precision), partial(call, given)
 
-def _admit(contestant: Contestant, oracle: Oracle, part: Part, given: np.ndarray) -> tuple[Row, Call | None]:
-    """The row without times, and the call to be timed if its answer is right."""
-    c, (batch, frames) = contestant, given.shape[:2]
-    row = Row(c.name, part, batch, frames, c.precision, c.version, c.settings)
-    try:
-        call = c.prepare(part, batch, frames)
-        check = require(oracle.check(part, call(given), frames, c.precision))
-    except Refused as refusal:
-        return replace(row, refused=f"wrong: {refusal}"), None
-    except (RuntimeError, MemoryError, ValueError) as error:  # a library that cannot run this shape
-        return replace(row, refused=f"failed: {type(error).__name__}: {error}"[:200]), None
-    return replace(row, check=check), call
+        return Entry(Row(c.name, part, batch, frames, c.precision, c.version, c.settings), ready)
+
+    return race([entry(contestant) for contestant in contestants], **timing)
 
 
 def fastest(rows: Iterable[Row], *, among: Callable[[Row], bool] = lambda row: True) -> Row | None:

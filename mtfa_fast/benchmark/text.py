@@ -71,3 +71,17 @@ def _clause(row: Row, total: float, rooflines: Mapping[str, float], config: Conf
 
 def is_ours(row: Row) -> bool:
     return row.name.startswith("mtfa-fast")
+
+
+def line(row: Row) -> str:
+    """One row by itself."""
+    head = f"{row.part:<14} {row.batch:>3} x {row.frames:>6}  {row.name:<32}"
+    if row.refused:
+        return f"{head} {row.refused}"
+    memory = f"  {row.memory / 1e6:.0f} MB" if row.memory is not None else ""
+    times = ""
+    if row.times:
+        low, middle, high = (f"{1e3 * value:.4g}" for value in row.times.percentiles)
+        times = f" {middle:>8} ms ({low} to {high})"
+    check = f"  error {row.check.error:.1e} of {row.check.bound:.1e} {row.check.note}" if row.check else ""
+    return f"{head}{times}{memory}{check}".rstrip()

@@ -87,9 +87,10 @@ def in_turns(
     rounds: int = 10,
     seconds: float | None = None,
     least: int = 3,
+    warm: bool = True,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Times]:
-    """Time every call once a round, A B C A B C ..., after one call of each that does not count.
+    """Time every call once a round, A B C A B C ..., if ``warm`` after one call of each that does not count.
 
     Ends after ``rounds`` rounds, or sooner once ``seconds`` have passed and ``least`` rounds are done. A disturbance
     then strikes all of them, and every round gives a ratio of its own.
@@ -97,7 +98,7 @@ def in_turns(
     if not calls or rounds < least or least < 1:
         raise ValueError(f"rounds: got {rounds} of {len(calls)} calls, allowed: at least {least} of at least 1 call")
     load = _load()
-    for call in calls.values():
+    for call in calls.values() if warm else ():
         call()
     taken: dict[str, list[float]] = {name: [] for name in calls}
     start, busy = time.perf_counter(), _busy_by_others()

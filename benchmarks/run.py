@@ -1,0 +1,130 @@
+"""One command that measures everything on a CPU, section by section; a section that is done can be left out later.
+
+python -m benchmarks.run                          all sections, some eight minutes on two quiet cores
+python -m benchmarks.run --only headline,stages   these; results of the others stay as they are
+python -m benchmarks.report                       the table and the plots from the results
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import audio, processes, training
+from benchmarks.contest import Contest, Plan
+from benchmarks.results_files import RESULTS, save
+from mtfa_fast import _core
+from mtfa_fast.benchmark.contestants import Contestant, Ours
+from mtfa_fast.benchmark.machine import environment, rooflines
+from mtfa_fast.benchmark.peers import peers
+from mtfa_fast.benchmark.rows import Row, fastest
+from mtfa_fast.benchmark.run import engines
+from mtfa_fast.benchmark.text import disturbance, is_ours, line
+
+
+def stages(contest: Contest) -> list[Row]:
+    """Spectrogram to gated and pooled maps; recurrent layers and head; samples to spectrogram."""
+    return [*contest.stages["trunk"], *contest.stages["recurrent"], *audio.log_mel_rows(contest)]
+
+
+def headline(contest: Contest) -> list[Row]:
+    """Spectrogram to probabilities, the best combination of peers among them; wave file to events."""
+    chain = contest.chain()
+    best_peers: list[Contestant] = [*contest.peers, *([chain] if chain else [])]
+    rows = contest.compare([*contest.ours, *best_peers], "network", frames=contest.plan.frames)
+    best = fastest(rows, among=lambda row: not is_ours(row))
+    peer = next((peer for peer in best_peers if best and peer.name == best.name), None)
+    return [*rows, *audio.wave_rows(contest, peer)]
+
+
+def instruction_sets(contest: Contest) -> list[Row]:
+    """Ours in float32 held to each instruction set, in bf16 where there is one, beside ONNX Runtime at its best."""
+    names = [isa for isa in _core.available_isas() if isa != "avx512bf16"]
+    ours: list[Contestant] = [Ours(contest.weights, "fp32", contest.threads, isa=isa) for isa in names]
+    others = [peer for peer in contest.peers if peer.name.startswith("ONNX")]
+    return contest.compare([*ours, *others], "network", frames=contest.plan.frames, rounds=contest.plan.least)
+
+
+def batches(contest: Contest) -> list[Row]:
+    """Throughput: more clips at a time, each of a training chunk's length."""
+    plan = contest.plan
+    rows = []
+    for batch in plan.batches:
+        rows += contest.compare(
+            [*contest.ours, *contest.quick_peers()],
+            "network",
+            batch=batch,
+            frames=plan.batch_frames,
+            seconds=plan.seconds / 4,
+        )
+    return rows
+
+
+def lengths(contest: Contest) -> list[Row]:
+    """Cost against length, up to an hour in one piece."""
+    rows = []
+    for frames in contest.plan.lengths:
+        others = contest.quick_peers() if frames <= contest.plan.peer_frames else []
+        ours = contest.ours if frames <= contest.plan.peer_frames else contest.ours[:1]
+        rows += contest.compare([*ours, *others], "network", frames=frames, seconds=contest.plan.seconds / 4)
+    return rows
+
+
+def threads(contest: Contest) -> list[Row]:
+    """The clip with fewer threads."""
+    rows = []
+    for count in sorted({1, max(contest.threads // 2, 1)} - {contest.threads}):
+        few = [*engines(contest.weights, "auto", count), *peers(contest.weights, count)[0]]
+        few = [one for one in few if not one.name.startswith("torch")]
+        rows += contest.compare(few, "network", frames=contest.plan.frames, rounds=contest.plan.least)
+    return rows
+
+
+SECTIONS: dict[str, Callable[[Contest], list[Row]]] = {
+    "stages": stages,
+    "headline": headline,
+    "instruction_sets": instruction_sets,
+    "batches": batches,
+    "lengths": lengths,
+    "threads": threads,
+    "training": training.rows,
+    "memory": processes.memory_rows,
+    "cold": processes.cold_rows,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas: %(default)s")
+    parser.add_argument("--threads", type=int, help="default: the cores this process may use")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try everything; writes only with --out")
+    options = parser.parse_args(arguments)
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(SECTIONS):
+        parser.error(f"--only: got {', '.join(sorted(unknown))}, allowed: {', '.join(SECTIONS)}")
+    if options.small and options.out == RESULTS:
+        parser.error("--small: its times mean nothing; give --out another folder")
+    plan = Plan.small() if options.small else Plan()
+    contest = Contest(plan, options.threads, progress=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+    for name in wanted:
+        start, load = time.perf_counter(), os.getloadavg()[0]
+        print(f"{name} (load average {load:.2f})", file=sys.stderr, flush=True)
+        peak = rooflines(contest.threads)
+        rows = SECTIONS[name](contest)
+        facts = {"load": load, "rooflines": peak, "missing": contest.missing}
+        path = save(options.out, name, environment(contest.threads), rows, **facts)
+        for row in rows:
+            print(line(row))
+        if warning := disturbance(rows):
+            print(f"  {warning}")
+        print(f"  {path} after {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
