@@ -13,30 +13,34 @@ if TYPE_CHECKING:
     from .config import ClassConfig, Config, FeatureConfig, NetworkConfig
     from .detector import Detector
     from .events import Event, Result
-    from .nn import MTFA, Hourglass, ResidualBlock, SEDNet
+    from .nn import ResidualBlock, SEDNet
+    from .nn.fast import MTFA, BiGRU, Hourglass, accelerate
     from .weights import Weights
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AudioError": ".audio",
+    "BiGRU": ".nn.fast",
     "ClassConfig": ".config",
     "Config": ".config",
     "Detector": ".detector",
     "Event": ".events",
     "FeatureConfig": ".config",
-    "Hourglass": ".nn",
-    "MTFA": ".nn",
+    "Hourglass": ".nn.fast",
+    "MTFA": ".nn.fast",
     "NetworkConfig": ".config",
     "ResidualBlock": ".nn",
     "Result": ".events",
     "SEDNet": ".nn",
     "Weights": ".weights",
+    "accelerate": ".nn.fast",
 }
 
 __all__ = [
     "MTFA",
     "AudioError",
+    "BiGRU",
     "ClassConfig",
     "Config",
     "Detector",
@@ -49,6 +53,7 @@ __all__ = [
     "SEDNet",
     "Weights",
     "__version__",
+    "accelerate",
 ]
 
 

@@ -32,21 +32,39 @@ def random_weights(config: Config | None = None, seed: int = 0) -> Weights:
 
 def operations(config: Config, frames: int) -> dict[str, float]:
     """Floating-point operations of one clip by part; convolutions count as direct ones, 2 * 9 * C * C a pixel."""
-    net, bands = config.network, config.features.mel_bands
-    pixels = float(-(-frames // 2**HOURGLASS_DEPTH) * 2**HOURGLASS_DEPTH * bands)
-    block = 2 * 2.0 * 9 * net.channels**2  # a pixel
-    blocks = 2.0 * pixels  # F
-    if net.variant == "resatt":
-        blocks += 2 * pixels
-    if net.variant == "mtfa":
-        for depth in range(HOURGLASS_DEPTH):
-            blocks += pixels / 4**depth  # skip
-            blocks += 2 * pixels / 4 ** (depth + 1)  # low_in, low_out
-        blocks += pixels / 4**HOURGLASS_DEPTH
-    trunk = blocks * block + 2.0 * 9 * net.channels * pixels
+    net, hidden = config.network, config.network.hidden
+    steps = _padded(frames)
+    pixels = steps * config.features.mel_bands
+    trunk = _residual_pixels(config, frames) * 2 * 2.0 * 9 * net.channels**2 + 2.0 * 9 * net.channels * pixels
     if net.mask_projection and net.variant != "res":
         trunk += 2.0 * net.channels**2 * pixels
-    steps, hidden = pixels / bands, net.hidden
-    recurrent = steps * 2 * 2 * (3 * hidden * (config.gru_inputs + hidden) + 3 * hidden * (2 * hidden + hidden))
-    recurrent += steps * 2 * (2 * hidden * hidden + hidden * len(config.classes))
+    recurrent = steps * 2 * 2.0 * (3 * hidden * (config.gru_inputs + hidden) + 3 * hidden * (2 * hidden + hidden))
+    recurrent += steps * 2.0 * (2 * hidden * hidden + hidden * len(config.classes))
     return {"trunk": trunk, "recurrent": recurrent, "network": trunk + recurrent}
+
+
+def _padded(frames: int) -> int:
+    return -(-frames // 2**HOURGLASS_DEPTH) * 2**HOURGLASS_DEPTH
+
+
+def _residual_pixels(config: Config, frames: int) -> float:
+    """Pixels of all residual blocks together."""
+    pixels = float(_padded(frames) * config.features.mel_bands)
+    total = 2 * pixels  # F
+    if config.network.variant == "resatt":
+        total += 2 * pixels
+    if config.network.variant == "mtfa":
+        for depth in range(HOURGLASS_DEPTH):
+            total += pixels / 4**depth  # skip
+            total += 2 * pixels / 4 ** (depth + 1)  # low_in, low_out
+        total += pixels / 4**HOURGLASS_DEPTH
+    return total
+
+
+def traffic(config: Config, frames: int, size: int) -> float:
+    """Bytes through memory when every convolution reads and writes whole maps of ``size`` bytes a value.
+
+    A residual block then moves five maps: both convolutions read one and write one, and the second adds the input.
+    """
+    blocks = _residual_pixels(config, frames)
+    return 5.0 * blocks * config.network.channels * size

@@ -63,10 +63,20 @@ def _clause(row: Row, total: float, rooflines: Mapping[str, float], config: Conf
         step = 1e6 * row.times.median / row.frames / RECURRENT_LAYERS
         return f"{share}recurrent part: {step:.2f} us a step and layer, each waiting for the one before it"
     rate = operations(config, row.frames)[row.part] * row.batch / row.times.median
-    peak = rooflines[row.precision]
-    # Winograd's convolutions do fewer multiplications than these, so the share can exceed 100 %.
     done = f"{rate / 1e9:.0f} GFLOP/s as direct convolutions count"
-    return f"{share}{PARTS.get(row.part, 'network')}: {done}, {rate / peak:.0%} of the {row.precision} peak"
+    peak = f"{of_peak(row, rooflines, config):.0%} of the {row.precision} peak"
+    return f"{share}{PARTS.get(row.part, 'network')}: {done}, {peak}"
+
+
+def of_peak(row: Row, rooflines: Mapping[str, float], config: Config) -> float:
+    """Arithmetic done a second, as a share of the peak in the row's precision (NaN: not measured).
+
+    Counted as direct convolutions: Winograd's do fewer multiplications, so the share can exceed 1.
+    """
+    if row.times is None or not rooflines[row.precision]:
+        return float("nan")
+    rate = operations(config, row.frames)[row.part] * row.batch / row.times.median
+    return rate / rooflines[row.precision]
 
 
 def is_ours(row: Row) -> bool:

@@ -1,0 +1,177 @@
+"""The README's tables and the plots, from the result files and nothing else.
+
+python -m benchmarks.report             of the device measured last: README.md and docs/images/*.svg
+python -m benchmarks.report --print     the tables on standard output, nothing written
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.results_files import RESULTS, Section, load, newest, rows_of
+from mtfa_fast.benchmark.rows import Row, fastest
+from mtfa_fast.benchmark.text import is_ours, of_peak
+from mtfa_fast.config import Config
+from mtfa_fast.files import write_beside
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+IMAGES = ROOT / "docs" / "images"
+START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
+NOTHING = "–"
+
+
+class Results:
+    """One device's sections; those that were not measured are empty."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder, self._device = folder, device
+        self.headline = self.section("headline")
+        if self.headline is None:
+            raise FileNotFoundError(f"{folder / device}: no headline.json; run python -m benchmarks.run")
+
+    def section(self, name: str) -> Section | None:
+        return load(self._folder, self._device, name)
+
+    def rows(self, section: str, part: str | None = None) -> list[Row]:
+        return rows_of(self.section(section), part)
+
+
+def render(results: Results, config: Config | None = None) -> str:
+    """Markdown, ends with a newline."""
+    return "\n".join(
+        [
+            *_network(results, config or Config()),
+            "",
+            *_others(results),
+            "",
+            *_footnotes(results),
+            "",
+        ]
+    )
+
+
+def _network(results: Results, config: Config) -> Iterator[str]:
+    rows = results.rows("headline", "network")
+    best = fastest(rows, among=is_ours)
+    assert results.headline is not None
+    peaks = results.headline["rooflines"]
+    parts = {part: {row.name: row for row in results.rows("stages", part)} for part in ("trunk", "recurrent")}
+    seconds = rows[0].frames * config.features.frame_seconds
+    columns = "convolutions", "recurrent part", "whole network", "times real time", "of peak", "error", "takes"
+    yield f"| {seconds:.0f} s as {rows[0].frames} x {config.features.mel_bands} spectrogram | {' | '.join(columns)} |"
+    yield f"| --- |{' ---: |' * len(columns)}"
+    for row in sorted(rows, key=lambda row: row.times.median if row.times else float("inf")):
+        name = f"**{row.name}**" if is_ours(row) else row.name
+        if row.times is None or row.check is None:
+            yield f"| {name} | | | {row.refused} | | | | |"
+            continue
+        ratio = best.ratio(row) if best and row is not best else None
+        cells = [_time(parts[part].get(row.name)) for part in parts]
+        cells += [_time(row), f"{seconds / row.times.median:.0f}", f"{of_peak(row, peaks, config):.0%}"]
+        cells += [f"{row.check.error:.0e}", str(ratio or NOTHING)]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _others(results: Results) -> Iterator[str]:
+    yield "| | ours | best of the others | takes |"
+    yield "| --- | ---: | ---: | ---: |"
+    for what, section, part in (
+        ("wave file of 30 s to events", "headline", "wave to events"),
+        ("samples to log-mel, 30 s", "stages", "log-mel"),
+        ("training step", "training", "training step"),
+        ("process start to first answer", "cold", "cold start"),
+    ):
+        yield from _pair(what, results.rows(section, part))
+    yield from _memory(results)
+
+
+def _pair(what: str, rows: list[Row]) -> Iterator[str]:
+    ours = fastest(rows, among=is_ours)
+    other = fastest(rows, among=lambda row: not is_ours(row))
+    if ours and other:
+        ratio = ours.ratio(other) or NOTHING
+        yield f"| {what} | {_time(ours)} ({ours.precision}) | {_time(other)} ({other.name}) | {ratio} |"
+
+
+def _memory(results: Results) -> Iterator[str]:
+    clip = [row for row in results.rows("memory", "memory") if row.memory is not None]
+    ours, others = ([row for row in clip if is_ours(row) is mine] for mine in (True, False))
+    if ours and others:
+        least = min(others, key=lambda row: row.memory or 0.0)
+        yield f"| memory added by one clip | {_memory_of(ours[0])} | {_memory_of(least)} ({least.name}) | |"
+    for row in results.rows("memory", "long recording"):
+        minutes = row.frames * 0.02 / 60
+        if row.memory is not None and row.times is not None:
+            what = f"recording of {minutes:.0f} min, streamed: memory and time"
+            yield f"| {what} | {_memory_of(row)}, {row.times.median:.1f} s | | |"
+
+
+def _footnotes(results: Results) -> Iterator[str]:
+    head = results.headline
+    assert head is not None
+    versions = ", ".join(f"{name} {version}" for name, version in head["versions"].items())
+    roof = head["rooflines"]
+    yield (
+        f"*{head['device']}, {head['threads']} threads, {head['date'][:10]}, commit {head['commit']}; {versions}. "
+        f"Peaks measured in the same run: {roof['fp32'] / 1e9:.0f} GFLOP/s in float32, "
+        f"{roof['bf16'] / 1e9:.0f} in bf16, {roof['copy'] / 1e9:.0f} GB/s copied. "
+        "Of peak: in the contestant's precision, counted as direct convolutions; Winograd's do fewer multiplications. "
+        "Medians of runs in turns; error: root mean square against float64, relative; "
+        f"takes: times our fastest. Load average before: {head['load']:.1f}.*"
+    )
+    missing = head.get("missing") or {}
+    if missing:
+        yield f"*Not compared: {'; '.join(f'{name}: {reason}' for name, reason in missing.items())}.*"
+
+
+def _time(row: Row | None) -> str:
+    if row is None or row.times is None:
+        return NOTHING
+    milliseconds = 1e3 * row.times.median
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds:.0f} ms"
+
+
+def _memory_of(row: Row) -> str:
+    return f"{(row.memory or 0.0) / 1e6:.0f} MB"
+
+
+def replaced(text: str, tables: str) -> str:
+    """``text`` with what stands between the markers replaced. ValueError where the markers are not there once each."""
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise ValueError(
+            f"README: got {text.count(START)} and {text.count(END)} markers, allowed: one {START} and one {END}"
+        )
+    before, rest = text.split(START)
+    return f"{before}{START}\n{tables}{END}{rest.split(END)[1]}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/results")
+    parser.add_argument("--device", help="a folder of the results; default: the one measured last")
+    parser.add_argument("--print", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    device = options.device or newest(options.results)
+    if device is None:
+        parser.error(f"--results: {options.results} has no results; run python -m benchmarks.run")
+    results = Results(options.results, device)
+    if options.print:
+        print(render(results), end="")
+        return 0
+    from benchmarks import plots
+
+    for path in plots.draw(results, IMAGES):
+        print(path)
+    text = replaced(README.read_text(encoding="utf-8"), render(results))
+    with write_beside(README) as file:
+        file.write(text)
+    print(README)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
