@@ -13,4 +13,5 @@ def attention_gate(logits: Tensor, features: Tensor) -> Tensor:
 def attention_gate_backward(grad: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of ``logits`` and ``features``."""
     mask = torch.sigmoid(logits)
-    return grad * features * mask * (1 - mask), grad * (1 + mask)
+    through_sigmoid = torch.ops.aten.sigmoid_backward(grad * features, mask)  # times mask * (1 - mask)
+    return through_sigmoid, torch.addcmul(grad, grad, mask)
