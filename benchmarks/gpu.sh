@@ -16,6 +16,7 @@ rows=$results/gpu-$(date -u +%Y%m%d-%H%M%S).jsonl
 log=${rows%.jsonl}.log
 budget=${BUDGET:-525} # seconds for all steps together
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export PATH=$PATH:/usr/local/cuda/bin
 unset TRITON_INTERPRET
 
 # step NAME SECONDS COMMAND...: runs COMMAND for at most SECONDS, less if the budget ends, and adds a row that says how it went.
@@ -66,7 +67,7 @@ without_caching() { PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$python" -m pytest -q -m g
 # Only this library's kernels, which all have mtfa in their names: torch's own would take minutes. A finding is exit 9.
 sanitizer() {
   local found filter=--kernel-name
-  found=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null) || return 127
+  found=$(command -v compute-sanitizer) || return 127
   "$found" --help 2>&1 | grep -q -e --kernel-name || filter=--kernel-regex # its name in older versions
   "$found" --tool "$1" --error-exitcode 9 $filter kns=mtfa "$python" -m benchmarks.gpu_kernels small --out "$rows"
 }

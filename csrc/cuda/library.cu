@@ -1,5 +1,7 @@
 // What the library says about itself.
-#include "launch.h"
+#include <cuda_runtime.h>
+
+#include "api.h"
 
 MTFA_API int mtfa_cuda_abi() { return 1; }
 
