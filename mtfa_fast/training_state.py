@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from dataclasses import dataclass, field
@@ -117,6 +118,11 @@ class RunFolder:
             file.write(text)
 
 
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among those of torchrun; one alone without it."""
@@ -136,6 +142,8 @@ class Processes:
                 torch.cuda.set_device(target)
             if not torch.distributed.is_initialized():
                 torch.distributed.init_process_group("nccl" if target.type == "cuda" else "gloo")
+                # Left to the end of the process, the group's threads can outlive what they use and abort it.
+                atexit.register(_leave)
         return cls(rank, count, target)
 
     def wrap(self, model: nn.Module) -> nn.Module:
