@@ -1,4 +1,4 @@
-"""What every test gets: Triton's interpreter where there is no GPU, two threads, a random state of its own."""
+"""What every test gets: Triton's interpreter where there is no GPU, one thread, a random state of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if not HAS_GPU:
     assert "triton" not in sys.modules, "triton was imported before tests/conftest.py could choose its interpreter"
     os.environ.setdefault("TRITON_INTERPRET", "1")
 if torch is not None:
-    torch.set_num_threads(2)
+    # The tensors are small: on a busy machine two threads would wait for each other most of the time.
+    torch.set_num_threads(1)
     try:
         import triton
     except ImportError:

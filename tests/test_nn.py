@@ -1,0 +1,366 @@
+"""The fast layers against the plain ones: results, gradients, training, and everything that is done to a module."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from networks import random_network
+from torch import Tensor, nn
+
+from mtfa_fast.nn import SEDNet, modules
+from mtfa_fast.nn.fast import MTFA, BiGRU, Hourglass, accelerate
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+VARIANTS: list[dict[str, Any]] = [
+    {"variant": "mtfa"},
+    {"mask_projection": False},
+    {"depth": 1},
+    {"variant": "resatt"},
+    {"variant": "res"},
+]
+
+
+def trained(channels: int = 16, **options: Any) -> modules.MTFA:
+    """A plain layer whose batch norms are far from neutral."""
+    layer = modules.MTFA(channels, **options)
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    return layer
+
+
+def twins(**options: Any) -> tuple[modules.MTFA, MTFA]:
+    plain = trained(**options)
+    fast = MTFA(16, **options)
+    fast.load_state_dict(plain.state_dict())
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    return plain, fast
+
+
+def maps(*shape: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    return torch.randn(shape).contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_evaluation_equals_the_plain_layer(options: dict[str, Any], layout: torch.memory_format) -> None:
+    plain, fast = (layer.eval() for layer in twins(**options))
+    for shape in ((2, 16, 13, 16), (1, 16, 1, 8), (1, 16, 8, 24), (0, 16, 8, 8)):
+        x = maps(*shape, layout=layout)
+        with torch.no_grad():
+            wanted, got = plain(x), fast(x)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        assert got.is_contiguous(memory_format=layout) or got.numel() == 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_training_equals_the_plain_layer(options: dict[str, Any], layout: torch.memory_format) -> None:
+    plain, fast = (layer.double() for layer in twins(**options))
+    x = maps(2, 16, 9, 16, layout=layout).double()
+    cotangent = torch.randn_like(x)
+    found = []
+    for layer in (plain, fast):
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        out = layer(leaf)
+        found.append([out, *torch.autograd.grad(out, [leaf, *layer.parameters()], cotangent), *layer.buffers()])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+def test_evaluation_with_gradients_has_them() -> None:
+    plain, fast = (layer.eval() for layer in twins())
+    x = maps(1, 16, 8, 8)
+    wanted, got = (torch.autograd.grad(layer(x).sum(), layer.parameters()) for layer in (plain, fast))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def bump_parameter(layer: MTFA) -> None:
+    with torch.no_grad():
+        layer.features[0].conv1.weight.mul_(1.5)
+
+
+def bump_behind_autograd(layer: MTFA) -> None:
+    # As exponential moving averages do it; a version counter does not see it.
+    layer.features[0].conv1.weight.data.mul_(1.5)
+
+
+def bump_statistics(layer: MTFA) -> None:
+    layer.features[1].norm2.running_var.data.mul_(4)
+
+
+def load_weights(layer: MTFA) -> None:
+    layer.load_state_dict(trained().state_dict())
+
+
+def replace_parameter(layer: MTFA) -> None:
+    layer.features[0].conv2.weight = nn.Parameter(torch.randn_like(layer.features[0].conv2.weight))
+
+
+@pytest.mark.parametrize(
+    "change", [bump_parameter, bump_behind_autograd, bump_statistics, load_weights, replace_parameter]
+)
+def test_every_change_of_the_weights_is_noticed(change: Callable[[MTFA], None]) -> None:
+    fast = twins()[1].eval()
+    x = maps(1, 16, 8, 8)
+    with torch.no_grad():
+        before = fast(x)
+        change(fast)
+        after = fast(x)
+        plain = modules.MTFA(16).eval()
+        plain.load_state_dict(fast.state_dict())
+        wanted = plain(x)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_unchanged_weights_are_folded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtfa_fast.nn import fast as module
+
+    folded = []
+    fold = module._fold
+    monkeypatch.setattr(module, "_fold", lambda *args: folded.append(1) or fold(*args))
+    layer = twins()[1].eval()
+    with torch.inference_mode():
+        for _ in range(3):
+            layer(maps(1, 16, 8, 8))
+    assert len(folded) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_as_good_as_the_plain_layers(dtype: torch.dtype) -> None:
+    plain, fast = (layer.eval() for layer in twins())
+    x = maps(1, 16, 16, 16)
+    with torch.no_grad():
+        exact = copy.deepcopy(plain).double()(x.double())
+        wrong = [float((layer.to(dtype)(x.to(dtype)).double() - exact).norm()) for layer in (plain, fast)]
+        assert fast(x.to(dtype)).dtype == dtype
+    assert wrong[1] <= 2 * wrong[0]
+
+
+def test_autocast_trains_and_evaluates() -> None:
+    plain, fast = twins()
+    x = maps(2, 16, 8, 8)
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(training):
+            wanted, got = (layer.train(training)(x) for layer in (plain, fast))
+        assert got.dtype == wanted.dtype or not training  # folded blocks compute in bfloat16 from the first one on
+        torch.testing.assert_close(got.float(), wanted.float(), rtol=0.05, atol=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast.train()(x).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in fast.parameters())
+
+
+def copies(layer: nn.Module) -> Iterator[nn.Module]:
+    yield copy.deepcopy(layer)
+    yield pickle.loads(pickle.dumps(layer))
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    yield torch.load(file, weights_only=False)
+
+
+def test_copies_are_equal_and_independent() -> None:
+    network = accelerate(random_network(channels=16, bands=16, hidden=5, pooling=4)).eval()
+    x = torch.randn(2, 9, 16)
+    with torch.no_grad():
+        wanted = network(x)
+        for other in copies(network):
+            torch.testing.assert_close(other(x), wanted)
+            other.attention.features[0].conv1.weight.mul_(2)  # type: ignore[union-attr, index, operator]
+            assert not torch.allclose(other(x), wanted)
+        torch.testing.assert_close(network(x), wanted)
+        torch.testing.assert_close(copy.deepcopy(network).to(memory_format=torch.channels_last)(x), wanted)
+        torch.testing.assert_close(copy.deepcopy(network).double()(x.double()).float(), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_on_parts_are_served_and_masks_work() -> None:
+    plain, fast = (layer.eval() for layer in twins())
+    x = maps(1, 16, 11, 8)
+    seen: list[Tensor] = []
+    handle = fast.features[1].register_forward_hook(lambda _m, _i, out: seen.append(out))
+    with torch.no_grad():
+        wanted = plain(x)
+        torch.testing.assert_close(fast(x), wanted, rtol=1e-5, atol=1e-5)
+        assert len(seen) == 1
+        handle.remove()
+        torch.testing.assert_close(fast(x), wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fast.masks(x), plain.masks(x))
+    assert len(seen) == 1
+
+
+def test_norms_that_cannot_be_folded_run_plainly() -> None:
+    plain, fast = (layer.eval() for layer in twins())
+    x = maps(2, 16, 8, 8)
+    for layer in (plain, fast):
+        layer.features[0].norm1 = nn.GroupNorm(4, 16)  # type: ignore[union-attr]
+        layer.features[1].norm1.train()  # type: ignore[union-attr]
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), plain(x))
+
+
+def test_accelerate_keeps_identities() -> None:
+    model = nn.ModuleDict({
+        "net": random_network(channels=16, bands=16, hidden=5),
+        "hourglass": modules.Hourglass(16, 2),
+        "one_way": nn.GRU(3, 4),
+        "no_bias": nn.GRU(3, 4, bidirectional=True, bias=False),
+    })  # fmt: skip
+    names, parameters = list(model.state_dict()), list(map(id, model.parameters()))
+    assert accelerate(model) is model
+    assert list(model.state_dict()) == names and list(map(id, model.parameters())) == parameters
+    network = model["net"]
+    assert isinstance(network, SEDNet)
+    assert type(network.attention) is MTFA and type(network.gru) is BiGRU
+    assert type(network.attention.mask) is Hourglass and type(model["hourglass"]) is Hourglass
+    assert type(model["one_way"]) is nn.GRU and type(model["no_bias"]) is nn.GRU
+    accelerate(model)  # again changes nothing, and does not warn
+    with pytest.warns(UserWarning, match="nothing was changed"):
+        accelerate(nn.Linear(1, 1))
+
+
+def test_bigru_module_is_torch_gru() -> None:
+    stock = nn.GRU(5, 4, 2, dropout=0.4, bidirectional=True)
+    fast = BiGRU(5, 4, 2, dropout=0.4, batch_first=False)
+    fast.load_state_dict(stock.state_dict())
+    x, hx = torch.randn(7, 3, 5), torch.randn(4, 3, 4)
+    packed = nn.utils.rnn.pack_padded_sequence(x, [7, 5, 2])
+    for training in (False, True):  # dropout of the same seed, too
+        for arguments in ((x,), (x[:, 0],), (x, hx), (packed,)):
+            results = []
+            for layer in (stock, fast):
+                torch.manual_seed(3)
+                output, h_n = layer.train(training)(*arguments)
+                results.append((output if isinstance(output, Tensor) else output.data, h_n))
+            torch.testing.assert_close(results[1], results[0])
+    with pytest.raises(ValueError, match=r"x: got shape \(7, 3, 4\), allowed: \(.., .., 5\)"):
+        fast(x[..., 1:])
+
+
+def test_fifty_steps_of_training_follow_the_plain_network() -> None:
+    plain = random_network(channels=8, bands=8, hidden=8, seed=1)
+    fast = accelerate(copy.deepcopy(plain))
+    curves = []
+    for network in (plain, fast):
+        torch.manual_seed(5)
+        optimizer = torch.optim.Adam(network.train().parameters(), lr=3e-3)
+        curve = []
+        for _ in range(50):
+            loud = torch.zeros(4, 16, 1)
+            loud[torch.rand(4) > 0.5, 4:10] = 1
+            logits = network(torch.randn(4, 16, 8) + 3 * loud)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, loud.expand(-1, -1, 3))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            curve.append(loss.item())
+        curves.append(torch.tensor(curve))
+    # Where a ReLU or a maximum falls the other way, float32 noise grows by orders of magnitude in one step, for the
+    # plain network with a weight changed in its last place as well. Before that the two agree to the last places.
+    difference = (curves[0] - curves[1]).abs()
+    assert difference[:10].max() < 1e-5
+    assert difference.max() < 0.01 < 0.1 * (curves[0][:5].mean() - curves[0][-5:].mean())
+
+
+class Layers(nn.Module):
+    """Both layers as others would use them: maps in, states out."""
+
+    def __init__(self, depth: int = 3) -> None:
+        super().__init__()
+        self.attention = MTFA(16, depth=depth)
+        self.gru = BiGRU(16 * 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gru(self.attention(x).permute(0, 2, 3, 1).flatten(2))[0]  # type: ignore[no-any-return]
+
+
+def test_compiles_whole_with_any_batch_and_length() -> None:
+    model = Layers(depth=1)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    for training in (False, True):
+        model.train(training)
+        for batch, frames in ((2, 13), (3, 24)):
+            x = torch.randn(batch, 16, frames, 8)
+            with torch.set_grad_enabled(training):
+                got, wanted = compiled(x), model(x)
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+            if training:
+                got.sum().backward()
+
+
+def exported(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    # Sizes of 0 and 1 are special to torch.export at every scale: T / 8 starts at 2.
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time", min=9)
+    return torch.export.export(model, (x,), dynamic_shapes=({0: batch, 2: time},))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_exports_with_dynamic_batch_and_time(gradients: bool) -> None:
+    model = Layers().eval()
+    with torch.set_grad_enabled(gradients):
+        program = exported(model, torch.randn(2, 16, 13, 8))
+    targets = {str(node.target).partition(".")[2] for node in program.graph.nodes if "mtfa_fast" in str(node.target)}
+    recurrent = "bigru_train" if gradients else "bigru"
+    expected = {"upsample_add", "upsample_add_gate", recurrent} | (set() if gradients else {"residual_block"})
+    assert {target.removesuffix(".default") for target in targets} == expected
+    for shape in ((1, 16, 9, 8), (3, 16, 24, 8)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_packages_for_aot_inductor(tmp_path: Path) -> None:
+    model = Layers(depth=1).eval()
+    with torch.no_grad():
+        program = exported(model, torch.randn(2, 16, 13, 8))
+        path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "layers.pt2"))
+        x = torch.randn(3, 16, 10, 8)
+        torch.testing.assert_close(torch._inductor.aoti_load_package(path)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    model = Layers()
+    reference = copy.deepcopy(model)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model)
+        x = torch.randn(2, 16, 9, 8)
+        parallel(x).square().mean().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    reference(x).square().mean().backward()
+    for a, b in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_trains_a_crnn_with_the_layer() -> None:
+    crnn = example("crnn_with_mtfa")
+    losses = crnn.train(3, batch=2, frames=64)
+    assert all(0 < loss < 5 for loss in losses)
+    strong, weak = crnn.CRNN(classes=3)(torch.randn(2, 1, 64, 128))
+    assert strong.shape == (2, 16, 3) and weak.shape == (2, 3)
+
+
+def test_example_accelerates_a_finished_model() -> None:
+    difference, plain, fast = example("accelerate_model").main(channels=16, bands=32, frames=40)
+    assert difference < 1e-5
+    assert type(plain.attention) is modules.MTFA and type(fast.attention) is MTFA and type(fast.gru) is BiGRU
