@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .data.distractors import Distractors
 from .data.layout import open_mixture_set
 from .data.recorded import RecordedChunks, cut_mixtures
 from .data.sampler import Batch, Chunks, ChunkSampler, prefetch
@@ -48,7 +49,7 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
     net = placed(config.config, processes.device)
     chunks, validation = _chunks(config)
     if processes.rank == 0:
-        folder.begin(dataclasses.asdict(config), free=("output", "device", "threads", "sources"))
+        folder.begin(dataclasses.asdict(config), free=("output", "device", "threads", "sources", "distractors"))
     features = Features(config.config, processes.device)
     average = Average(net, config.average_decay)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -79,7 +80,8 @@ def _chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
         "ebrs": config.ebrs,
         "seed": config.seed,
     }
-    training = ChunkSampler(kept, audio, presence=config.presence, augment=config.augment, **common)
+    others = Distractors.load(config.distractors, config.config.features.sample_rate) if config.distractors else None
+    training = ChunkSampler(kept, audio, presence=config.presence, augment=config.augment, others=others, **common)
     return training, ChunkSampler(held, audio, presence=0.5, **common)
 
 
@@ -199,6 +201,6 @@ class _Run:
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that describe the weights; where things lay on one machine does not."""
     settings = dataclasses.asdict(config)
-    for name in ("sources", "output", "initial", "device", "threads", "config"):
+    for name in ("sources", "output", "initial", "distractors", "device", "threads", "config"):
         del settings[name]
     return settings

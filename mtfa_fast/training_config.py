@@ -43,6 +43,7 @@ class TrainConfig:
     presence: float = 0.75  # chunks that hold an event
     ebrs: tuple[float, ...] = EBRS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distractors: str = ""  # folder of recordings without the classes, for augment's distractors and background_mix
     validation_fraction: float = 0.15  # of the source recordings
     validation_chunks: int = 256
     device: str = "cpu"

@@ -16,6 +16,7 @@ from mtfa_fast.config import FeatureConfig
 from mtfa_fast.data import augment
 from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.augment import AugmentConfig
+from mtfa_fast.data.distractors import Distractors
 from mtfa_fast.data.layout import Mixture
 from mtfa_fast.data.mixing import event_gain, mix, rms
 from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
@@ -160,6 +161,31 @@ def test_augmented_chunks_are_sound(folder: Path) -> None:
     quiet = sampler(folder, AugmentConfig.all(), presence=0.0).batch(0)
     assert not quiet.targets.any() and quiet.waves.any()
     assert not sampler(folder).batch(0).log_gain.any() and not sampler(folder).batch(0).hidden.any()
+
+
+def test_distractors_are_heard_and_are_no_events(folder: Path, tmp_path: Path) -> None:
+    """Tones at 3 kHz in one kind, at 1 kHz in another that has three times the files: drawn equally often."""
+    with pytest.raises(ValueError, match=r"distractors: .*no sound files"):
+        Distractors.load(tmp_path)
+    for name, hz in (("high/a", 3_000), ("low/a", 1_000), ("low/b", 1_000), ("low/more/c", 1_000)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(12_000) / 8_000)
+        soundfile.write(tmp_path / f"{name}.wav", tone, 8_000, subtype="FLOAT")
+    others = Distractors.load(tmp_path, 8_000)
+    rng = np.random.default_rng(0)
+    drawn = [others.draw(rng, 4_000) for _ in range(200)]
+    assert {len(wave) for wave in drawn} == {4_000} and len(others.draw(rng, 99_999)) == 12_000
+    high = np.mean([np.argmax(np.abs(np.fft.rfft(wave))) == 1_500 for wave in drawn])
+    assert 0.4 < high < 0.6
+
+    on = AugmentConfig(distractors=True, background_mix=True)
+    batch = sampler(folder, on, others=others, batch_size=40, presence=0.0).batch(0)
+    plain = sampler(folder, on, batch_size=40, presence=0.0).batch(0)
+    assert not batch.targets.any()
+    for hz in (1_000, 3_000):
+        bin_ = round(hz * batch.waves.shape[1] / 8_000)
+        tonal = [np.abs(np.fft.rfft(x.waves))[:, bin_ - 3 : bin_ + 4].max() for x in (batch, plain)]
+        assert tonal[0] > 10 * tonal[1]
 
 
 def test_augmentations_do_what_they_say() -> None:

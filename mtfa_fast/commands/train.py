@@ -60,6 +60,10 @@ def train(
         list[str] | None,
         Parameter(group=DATA, help="Kind of augmentation, or all; repeat for several. Default: none, as in the paper."),
     ] = None,
+    distractors: Annotated[
+        str | None,
+        Parameter(group=DATA, help="Folder of recordings without the classes, one subfolder a kind: hard negatives."),
+    ] = None,
     validation_fraction: Annotated[float, Parameter(group=DATA, help="Of the recordings, held out.")] = 0.15,
     validation_chunks: Annotated[int, Parameter(group=DATA, help="Chunks of the validation loss.")] = 256,
     batch_size: Annotated[int, Parameter(group=OPTIMISATION, help="Chunks a step and process.")] = 16,

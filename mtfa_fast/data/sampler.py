@@ -15,6 +15,7 @@ from ..config import FeatureConfig
 from ..features import mel_centres
 from . import augment as aug
 from .augment import AugmentConfig
+from .distractors import Distractors
 from .mixing import ANTI_CLIPPING, EBRS, event_gain, rms
 from .sources import EventSource, SourceAudio, SourceSet
 
@@ -61,6 +62,7 @@ class ChunkSampler:
     presence: float = 0.75
     ebrs: tuple[float, ...] = EBRS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    others: Distractors | None = None  # more distractors than the backgrounds' pieces, and more to mix into those
 
     def __post_init__(self) -> None:
         classes = set(self.sources.classes)
@@ -113,18 +115,36 @@ class ChunkSampler:
         on, rate = self.augment, self.features.sample_rate
         wave = self._crop(rng, self._samples)
         if on.background_mix and rng.random() < 0.3:
-            other = self._crop(rng, self._samples)
+            other = self._second_background(rng)
             wave += np.float32(_ratio(wave, other, rng.uniform(-10.0, 3.0))) * other
         if on.background_filter and rng.random() < 0.4:
             wave = aug.filter_wave(wave, rate, rng, aug.BACKGROUND_FILTER_DB, limit=0.2)
-        if on.distractors and rng.random() < 0.3:
+        if on.distractors and rng.random() < (0.3 if self.others is None else 0.55):
             for _ in range(rng.integers(1, 4)):
-                size = min(int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate), len(wave) // 2)
-                piece = aug.fade(self._crop(rng, size), rate)
-                start = int(rng.integers(0, len(wave) - size + 1))
-                under = wave[start : start + size]
+                piece = aug.fade(self._distractor(rng, len(wave) // 2), rate)
+                start = int(rng.integers(0, len(wave) - len(piece) + 1))
+                under = wave[start : start + len(piece)]
                 under += np.float32(_ratio(under, piece, rng.uniform(*aug.DISTRACTOR_DB))) * piece
         return wave
+
+    def _second_background(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Another background, or distractors one after the other."""
+        if self.others is None or rng.random() < 0.5:
+            return self._crop(rng, self._samples)
+        parts, missing = [], self._samples
+        while missing > 0:
+            part = self.others.draw(rng, missing)
+            parts.append(_at_level(part))
+            missing -= len(part)
+        return np.concatenate(parts)
+
+    def _distractor(self, rng: np.random.Generator, longest: int) -> NDArray[np.float32]:
+        """A piece of another background, or of a recording of ``others``, which is augmented as an event is."""
+        rate = self.features.sample_rate
+        if self.others is None or rng.random() < 0.3:
+            return self._crop(rng, min(int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate), longest))
+        piece = self.others.draw(rng, min(longest, int(np.exp(rng.uniform(*np.log((0.3, 2.5)))) * rate)))
+        return self._disguise(rng, piece)[0][:longest]
 
     def _crop(self, rng: np.random.Generator, samples: int) -> NDArray[np.float32]:
         """A random part of a random background; a recording that is too short goes round."""
@@ -136,9 +156,12 @@ class ChunkSampler:
 
     def _event(self, rng: np.random.Generator, label: int) -> tuple[NDArray[np.float32], int]:
         """The (augmented) wave of an event, and how many of its samples the target covers."""
-        on, rate = self.augment, self.features.sample_rate
         sources = self.sources.events[self.sources.classes[label]]
-        event = self.audio.event(sources[rng.choice(len(sources), p=self._weights[label])])
+        return self._disguise(rng, self.audio.event(sources[rng.choice(len(sources), p=self._weights[label])]))
+
+    def _disguise(self, rng: np.random.Generator, event: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+        """The wave at another speed, filtered, in a room; and its length without the room's tail."""
+        on, rate = self.augment, self.features.sample_rate
         if on.speed and rng.random() < 0.7:
             event = aug.change_speed(event, rng)
         if on.event_filter and rng.random() < 0.6:
@@ -205,6 +228,12 @@ def prefetch(chunks: Chunks, steps: Iterable[int], rank: int = 0, depth: int = 3
     finally:
         stop.set()
         thread.join()
+
+
+def _at_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The wave at an RMS of 0.1, so that recordings of all levels follow each other."""
+    level = rms(wave)
+    return wave * np.float32(0.1 / level) if level > 0.0 else wave
 
 
 def _ratio(reference: NDArray[np.float32], wave: NDArray[np.float32], decibels: float) -> float:

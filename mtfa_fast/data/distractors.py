@@ -1,0 +1,45 @@
+"""Recordings that hold none of the classes (voices, animals, music, drums): hard negatives for training chunks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from .. import audio
+
+
+@dataclass(frozen=True)
+class Distractors:
+    """Files by kind. Kinds are drawn equally often, however many files each has."""
+
+    kinds: tuple[tuple[Path, ...], ...]
+    sample_rate: int = 44_100
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], sample_rate: int = 44_100) -> Distractors:
+        """Every sound file below ``folder``; each of its subfolders is a kind, files beside them are one more.
+
+        ValueError where there is none. No audio is read.
+        """
+        root = Path(folder)
+        endings = {"." + name.lower() for name in soundfile.available_formats()} | {".oga", ".aif"}
+        kinds: dict[str, list[Path]] = {}
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in endings and path.is_file():
+                below = path.relative_to(root)
+                kinds.setdefault(below.parts[0] if len(below.parts) > 1 else "", []).append(path)
+        if not kinds:
+            raise ValueError(f"distractors: {folder}: no sound files, allowed: a folder that holds some")
+        return cls(tuple(tuple(paths) for paths in kinds.values()), sample_rate)
+
+    def draw(self, rng: np.random.Generator, longest: int) -> NDArray[np.float32]:
+        """A random recording, or a random part of it of ``longest`` samples: mono float32 (n,), 1 <= n <= longest."""
+        kind = self.kinds[rng.integers(len(self.kinds))]
+        wave = audio.read(kind[rng.integers(len(kind))], self.sample_rate)
+        start = int(rng.integers(0, max(0, len(wave) - longest) + 1))
+        return wave[start : start + longest]
