@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
-from . import audio
+from . import _core, audio
 from .events import Result
 from .weights import Weights
 
@@ -27,6 +27,7 @@ Recording: TypeAlias = Path | np.ndarray
 T = TypeVar("T")
 DEFAULT_WEIGHTS = "rare-events"
 DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
+GPU_JOBS = 16  # at most; decoding is what a GPU waits for, and recordings that end together share a batch
 
 
 class Stream(Protocol):
@@ -37,7 +38,7 @@ class Stream(Protocol):
 
 
 class Engine(Protocol):
-    """What a detector needs of ``engine.cpu.CpuEngine`` or ``engine.torch_engine.TorchEngine``."""
+    """What a detector needs of ``engine.cpu.CpuEngine`` or ``engine.gpu.GpuEngine``."""
 
     def stream(self) -> Stream: ...
     def explain(self) -> dict[str, Any]: ...
@@ -50,8 +51,8 @@ class Detector:
     >>> for event in detector("street.wav"):
     ...     print(event.label, event.onset, event.offset)
 
-    ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` is torch. ``precision``: ``"auto"``,
-    ``"fp32"``, ``"bf16"``. ``threads``: of the C++ engine, default the cores this process may use. One detector
+    ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
+    ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too. ``threads``: of the C++ engine, default the cores this process may use. One detector
     may be used from several threads at once. Raises ValueError naming a wrong argument, ImportError where
     the device needs torch and it is not installed.
     """
@@ -64,6 +65,7 @@ class Detector:
                 f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
             )
         self.config = weights.config
+        self._jobs = DEFAULT_JOBS if device == "cpu" else min(GPU_JOBS, _core.default_threads())
         self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
 
     @classmethod
@@ -100,7 +102,7 @@ class Detector:
         if not isinstance(recording, (list, tuple)):
             return self._detect(recording, sample_rate, _silent, threading.Event())
         results = []
-        with closing(self._each(recording, sample_rate, DEFAULT_JOBS, _silent)) as answers:
+        with closing(self._each(recording, sample_rate, self._jobs, _silent)) as answers:
             for _, answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
@@ -108,19 +110,20 @@ class Detector:
         return results
 
     def detect_files(
-        self, paths: Iterable[Path], *, jobs: int = DEFAULT_JOBS, progress: Progress | None = None
+        self, paths: Iterable[Path], *, jobs: int | None = None, progress: Progress | None = None
     ) -> Iterator[tuple[Path, Result | Exception]]:
         """Each path with its result, or with the error that kept it from having one; in the order given.
 
-        ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed.
+        ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed; default 2,
+        with a GPU one for each core, where those that end together share a batch.
         ``progress(path, seconds)`` is called, from the threads that do the work, after each further
         ``seconds`` of audio. Closing the iterator stops the work.
         """
         if isinstance(paths, (str, os.PathLike)):
             raise TypeError(f"paths: got one path, {os.fspath(paths)!r}, allowed: several")
-        if not isinstance(jobs, int) or jobs < 1:
+        if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
             raise ValueError(f"jobs: got {jobs!r}, allowed: an integer >= 1")
-        return self._each(paths, None, jobs, progress or _silent)
+        return self._each(paths, None, jobs or self._jobs, progress or _silent)
 
     def explain(self) -> dict[str, Any]:
         """Which engine, instruction set, precision and threads run, and why."""
@@ -198,7 +201,7 @@ def make_engine(weights: Weights, *, device: str, precision: Precision, threads:
     try:
         import torch
 
-        from .engine.torch_engine import TorchEngine
+        from .engine.gpu import GpuEngine
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -215,7 +218,7 @@ def make_engine(weights: Weights, *, device: str, precision: Precision, threads:
         raise ValueError(f"device: got {device!r}, but torch {torch.__version__} {found}")
     if threads is not None:
         raise ValueError(f"threads: got {threads} with device {device!r}, allowed: none")
-    return TorchEngine(weights, device=device, precision=precision)
+    return GpuEngine(weights, device=device, precision=precision)
 
 
 def _ahead(blocks: Generator[np.ndarray, None, None]) -> Generator[np.ndarray, None, None]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .backends.reference.log_mel import log_mel as reference_log_mel
 from .config import HOURGLASS_DEPTH
-from .engine.torch_engine import HALO_FRAMES
+from .engine.tiles import HALO_FRAMES
 from .nn.convert import from_weights
 from .nn.modules import pad_time
 from .weights import Weights

@@ -1,4 +1,4 @@
-"""What stands around the engine: call forms, order, errors as values, progress, memory; and the torch engine."""
+"""What stands around the engine: call forms, order, errors as values, progress, memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from face import CONFIG, HOP, RATE, LoudnessEngine, LoudnessStream, knock, make_weights
+from face import CONFIG, RATE, LoudnessEngine, LoudnessStream, knock, make_weights
 
 import mtfa_fast
 from mtfa_fast import detector as detector_module
@@ -191,68 +190,16 @@ def test_cuda_without_torch_or_device(monkeypatch: pytest.MonkeyPatch) -> None:
         Detector(make_weights(), device="cuda")
 
 
-@pytest.fixture
-def one_torch_thread() -> Iterator[None]:
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny tiles: a second thread costs more than it brings
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_torch_thread")
-def test_torch_engine_hides_its_tiles_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from mtfa_fast.engine import torch_engine
-    from mtfa_fast.nn import SEDNet
-    from mtfa_fast.nn.convert import to_weights
-
-    torch.manual_seed(0)
-    net = SEDNet(CONFIG).eval()
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d):  # torch's own start lets far neighbours fade below rounding
-            torch.nn.init.kaiming_normal_(module.weight)
-    wave = np.random.default_rng(3).uniform(-1, 1, 411 * HOP + 37).astype(np.float32)
-    engine = torch_engine.TorchEngine(to_weights(net), device="cpu")
-    log_mel = engine.log_mel(wave).numpy()
-    expected = net.probabilities(torch.tensor(log_mel)[None])[0].numpy()
-    assert expected.shape == (412, 2) and np.ptp(expected) > 0.01
-    monkeypatch.setattr(torch_engine, "TILE_FRAMES", 64)
-    for size in (len(wave), 1_000, 7_777):
-        stream = engine.stream()
-        for first in range(0, len(wave), size):
-            stream.push(wave[first : first + size])
-        np.testing.assert_allclose(stream.finish(), expected, atol=5e-7)
-    batch = engine.probabilities(np.stack([log_mel, log_mel[::-1]]))
-    assert batch.shape == (2, 412, 2)
-    np.testing.assert_allclose(batch[0], expected, atol=5e-7)
-
-
-@pytest.mark.usefixtures("one_torch_thread")
-@pytest.mark.parametrize("samples", [1, HOP - 1, HOP, 256, 257])
-def test_torch_engine_short_waves(samples: int) -> None:
-    from mtfa_fast.engine.torch_engine import TorchEngine
-
-    engine = TorchEngine(make_weights(), device="cpu")
-    wave = np.full(samples, 0.5, np.float32)
-    got = engine.detect_wave(wave)
-    assert got.shape == (1 + samples // HOP, 2)
-    np.testing.assert_allclose(got, engine.probabilities(engine.log_mel(wave).numpy()), atol=1e-6)
-    with pytest.raises(ValueError, match="samples: got 0"):
-        engine.stream().finish()
-
-
-@pytest.mark.usefixtures("one_torch_thread")
-def test_the_cpu_engine_hears_what_torch_hears(tmp_path: Path) -> None:
-    from mtfa_fast.engine.torch_engine import TorchEngine
+def test_the_cpu_engine_hears_what_the_gpu_engine_hears(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from mtfa_fast.engine.gpu import GpuEngine
 
     weights = make_weights(1)
     weights.save(tmp_path / "w.safetensors")
     path = write(tmp_path / "a.wav", np.random.default_rng(5).uniform(-1, 1, 70_001).astype(np.float32), 11_025)
     detector = Detector.from_pretrained(tmp_path, precision="fp32", threads=1)
     got = detector(path)
-    detector.engine = TorchEngine(weights, device="cpu", precision="fp32")
+    detector.engine = GpuEngine(weights, device="cpu", precision="fp32")
     expected = detector(path)
     assert got.duration == expected.duration
     np.testing.assert_allclose(got.probabilities, expected.probabilities, atol=1e-5)

@@ -44,7 +44,7 @@ NEED_TORCH = (
     "ops",
     "testing",
     "backends",
-    "engine.torch_engine",
+    "engine.gpu",
     "training",
     "export",
     "reference",

@@ -45,7 +45,9 @@ def detect(
         ),
     ] = None,
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
-    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    jobs: Annotated[
+        int | None, Parameter(alias="-j", help="Recordings worked on at a time; default: 2, with a GPU one a core.")
+    ] = None,
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
@@ -59,7 +61,7 @@ def detect(
     from ..events import decide
     from .sink import Sink
 
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
     found = discover(files, recursive=recursive)
     sink = Sink(found.recordings, output, format)
@@ -96,7 +98,7 @@ def parse_thresholds(texts: list[str], config: Config) -> dict[str, float]:
     return general | named
 
 
-def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dict[str, float], jobs: int) -> int:
+def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dict[str, float], jobs: int | None) -> int:
     """Detect and write, report what fails; how many recordings failed."""
     by_path = {recording.path: recording for recording in recordings}
     failed = events = 0

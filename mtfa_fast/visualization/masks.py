@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import HOURGLASS_DEPTH
+from ..engine.tiles import HALO_FRAMES
 from ..weights import Weights
 
 TILE_FRAMES = 2_048
-HALO_FRAMES = 96  # no frame's mask depends on frames further away; counted in engine/torch_engine.py
 
 
 def mask_means(weights: Weights, log_mel: NDArray[np.float32], *, at_end: bool = True) -> list[NDArray[np.float32]]:

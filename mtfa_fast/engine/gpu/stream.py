@@ -1,0 +1,133 @@
+"""Recordings on their way through the engine: samples in, blocks of any size; finished ones are batched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .engine import GpuEngine
+
+BLOCK_FRAMES = 512  # of samples that are waited for before a block goes to the device
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Clip:
+    """A recording inside the engine: log-mel frames [start, total), and what the trunk made of earlier ones.
+
+    ``done``: the trunk's output of the first ``len(done)`` windows, which need their frames no more.
+    """
+
+    frames: Tensor
+    total: int
+    start: int = 0
+    done: list[Tensor] = field(default_factory=list)
+
+
+class GpuStream:
+    """One recording: ``push`` as often as you like, then ``finish`` once.
+
+    Spectrogram and, of a long recording, trunk run while the next block is decoded; ``finish`` shares a batch with
+    whatever other streams of the engine finish meanwhile. Device memory grows by some 80 kB a second of audio.
+    """
+
+    def __init__(self, engine: GpuEngine) -> None:
+        f = engine.config.features
+        self._engine, self._hop, self._reach = engine, f.hop, f.fft_length // 2
+        self._context = -(-self._reach // f.hop)  # frames before the next one that the waiting samples still hold
+        self._waiting = [np.zeros(0, np.float32)]
+        self._first = 0  # the frame on which the waiting samples begin
+        self._next = 0  # the first frame that is not computed yet
+        self._samples = 0
+        self._parts: list[Tensor] = []
+        self._start = 0  # the frame on which the parts begin
+        self._done: list[Tensor] = []
+
+    def push(self, samples: np.ndarray) -> None:
+        """Mono float32 (n,), any n."""
+        if samples.ndim != 1 or samples.dtype != np.float32:
+            raise ValueError(f"samples: got {samples.dtype} {samples.shape}, allowed: float32 (n,)")
+        self._waiting.append(np.array(samples))
+        self._samples += len(samples)
+        complete = (self._samples - self._reach) // self._hop + 1
+        if complete - self._next >= BLOCK_FRAMES:
+            self._advance(complete)
+            self._parts, self._start = self._engine._ahead(self._parts, self._start, self._done)
+
+    def finish(self) -> np.ndarray:
+        """Frame probabilities float32 (1 + n // hop, K) of everything pushed. ValueError if that is nothing."""
+        if self._samples == 0:
+            raise ValueError("samples: got 0, allowed: at least 1")
+        total = 1 + self._samples // self._hop
+        self._advance(total)
+        return self._engine._finish(self._parts, total, self._start, self._done)
+
+    def _advance(self, end: int) -> None:
+        """Compute the frames up to ``end`` and drop the samples that no later frame needs."""
+        if end == self._next:
+            return
+        wave = np.concatenate(self._waiting)
+        self._parts.append(self._engine._log_mel(wave)[self._next - self._first : end - self._first])
+        first = max(end - self._context, 0)
+        self._waiting = [wave[(first - self._first) * self._hop :]]
+        self._first, self._next = first, end
+
+
+class _Request(Generic[Item, Answer]):
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.answer: Callable[[], Answer] | None = None
+        self.error: BaseException | None = None
+
+
+class Batcher(Generic[Item, Answer]):
+    """Calls from many threads become few calls with many items, without ever waiting for company.
+
+    Whoever comes while nothing runs is served at once. Those who come meanwhile form the next batch. ``run`` takes
+    items and starts their work; it answers with a function for each that waits for it. The second batch may start
+    before the first is done, the third may not, so that batches can form.
+    """
+
+    def __init__(self, run: Callable[[list[Item]], list[Callable[[], Answer]]], limit: int) -> None:
+        self._run, self._limit = run, limit
+        self._waiting: list[_Request[Item, Answer]] = []
+        self._list, self._turn = threading.Lock(), threading.Lock()
+        self._before: Callable[[], Answer] | None = None
+
+    def __call__(self, item: Item) -> Answer:
+        request = _Request[Item, Answer](item)
+        with self._list:
+            self._waiting.append(request)
+        while request.answer is None and request.error is None:
+            with self._turn:
+                if request.answer is None and request.error is None:
+                    self._serve()
+        if request.error is not None:
+            raise request.error
+        assert request.answer is not None
+        return request.answer()
+
+    def _serve(self) -> None:
+        """The batch of those who waited longest."""
+        before, self._before = self._before, None
+        if before is not None:
+            before()
+        with self._list:
+            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+        try:
+            answers = self._run([request.item for request in batch])
+        except BaseException as error:
+            for request in batch:
+                request.error = error
+            return
+        for request, answer in zip(batch, answers, strict=True):
+            request.answer = answer
+        self._before = answers[-1]
