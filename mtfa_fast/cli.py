@@ -16,6 +16,7 @@ from .commands.bench import bench
 from .commands.common import UsageError, say
 from .commands.detect import detect
 from .commands.evaluate import evaluate
+from .commands.experiment import experiment
 from .commands.info import info
 from .commands.synthesize import synthesize
 from .commands.train import train
@@ -30,7 +31,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, visualize, verify, bench, info):
+for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, info):
     app.command(_command)
 
 

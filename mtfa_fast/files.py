@@ -29,12 +29,15 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     target = Path(os.path.realpath(path))  # a link keeps pointing at what it pointed at
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     # Not tempfile: its files are readable by the owner only, and the umask cannot be read without a race.
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, **text) as file:
-        try:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)  # a full disk says which file it did not take
+        raise
     os.replace(temporary, target)

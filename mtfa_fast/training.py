@@ -33,6 +33,8 @@ from .training_net import Features, TrainingNet, placed, start_from
 from .training_state import Average, Processes, Progress, RunFolder
 
 STATISTICS_CHUNKS = 512
+# Where things lie, and on what they run: another place or device goes on with the same run.
+_PLACES = ("sources", "output", "validation", "distractors", "device", "threads")
 
 
 def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None = None) -> Path:
@@ -49,7 +51,7 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
     net = placed(config.config, processes.device)
     chunks, validation = _chunks(config)
     if processes.rank == 0:
-        folder.begin(dataclasses.asdict(config), free=("output", "device", "threads", "sources", "distractors"))
+        folder.begin(dataclasses.asdict(config), free=_PLACES)
     features = Features(config.config, processes.device)
     average = Average(net, config.average_decay)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -88,8 +90,12 @@ def _chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
 def _recorded_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
     """Training and validation chunks, from different files."""
     classes = config.config.class_names
-    mixtures = open_mixture_set(config.sources, SPLITS.get(config.split, config.split)).mixtures(classes)
-    kept, held = cut_mixtures(mixtures, config.validation_fraction, config.seed)
+    subset = SPLITS.get(config.split, config.split)
+    kept = open_mixture_set(config.sources, subset).mixtures(classes)
+    if config.validation:
+        held = open_mixture_set(config.validation, subset).mixtures(classes)
+    else:
+        kept, held = cut_mixtures(kept, config.validation_fraction, config.seed)
     settings: dict[str, Any] = {
         "classes": classes,
         "features": config.config.features,
@@ -201,6 +207,6 @@ class _Run:
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that describe the weights; where things lay on one machine does not."""
     settings = dataclasses.asdict(config)
-    for name in ("sources", "output", "initial", "distractors", "device", "threads", "config"):
+    for name in (*_PLACES, "initial", "config"):
         del settings[name]
     return settings

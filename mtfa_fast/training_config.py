@@ -25,6 +25,7 @@ class TrainConfig:
     config: Config = field(default_factory=Config)
     split: str = "train"
     recorded: bool = False  # presence, ebrs and augment then have no effect
+    validation: str = ""  # with recorded: another folder of mixtures to validate on; empty = files of sources' own
     initial: str = ""  # weights to start from, their normalisation included; empty = random
     seed: int = 0
     batch_size: int = 16  # a process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -88,8 +89,10 @@ class RunFolder:
             "optimizer": optimizer.state_dict(),
             "progress": vars(progress),
         }
+        data = io.BytesIO()  # torch would turn a full disk into a RuntimeError about positions
+        torch.save(state, data)
         with write_beside(self.checkpoint, "wb") as file:
-            torch.save(state, file)
+            file.write(data.getbuffer())
         self._write(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
 
     def restore(

@@ -35,6 +35,7 @@ LEVELS: tuple[set[str], ...] = (
         "verification",
         "benchmark",
     },
+    {"experiments"},
     {"commands"},
     {"cli", "__main__"},
 )

@@ -49,6 +49,10 @@ def train(
     recorded: Annotated[
         bool, Parameter(group=DATA, help="SOURCES holds finished mixtures; none are made on the fly.")
     ] = False,
+    validation: Annotated[
+        str | None,
+        Parameter(group=DATA, help="With --recorded: other mixtures to validate on. Default: a part of SOURCES."),
+    ] = None,
     chunk_frames: Annotated[int, Parameter(group=DATA, help="Frames of 20 ms in a chunk.")] = 256,
     chunk_shift: Annotated[int, Parameter(group=DATA, help="Frames between chunks cut from mixtures.")] = 128,
     presence: Annotated[float, Parameter(group=DATA, help="Share of chunks that hold an event.")] = 0.75,

@@ -1,0 +1,1 @@
+"""Experiments of the paper, from a folder of recordings to a table."""
