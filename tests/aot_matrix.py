@@ -26,8 +26,10 @@ from mtfa_fast.backends.triton import (
     attention_gate,
     bigru,
     detect_runs,
+    max_pool,
     median_filter,
     residual_block,
+    stem,
     upsample_add,
     upsample_add_gate,
 )
@@ -82,6 +84,18 @@ def element_wise() -> list[Job]:
         *jobs,
         Job("attention_gate", attention_gate._forward, "logits features out", block, 4),
         Job("attention_gate_backward", attention_gate._backward, gate_gradients, block, 4),
+    ]
+
+
+def ends() -> list[Job]:
+    """What stands before and between the residual blocks."""
+    shape = {"C": 64, "SIDE": 64, "PIXELS": stem.PIXELS}
+    whole = {name: "*fp32" for name in ("x", "mean", "std", "w", "bias")}
+    two, eight = ({"C": 64, "DOWN": down, "ACROSS": across, "BLOCK": 1024} for down, across in ((2, 2), (1, 8)))
+    return [
+        Job("stem", stem._stem, "y", shape, 4, types=whole),
+        Job("max_pool 2 x 2", max_pool._pool, "x y", two, 4),
+        Job("max_pool 1 x 8", max_pool._pool, "x y", eight, 4),
     ]
 
 
@@ -179,7 +193,7 @@ def check(job: Job, arch: int) -> dict[str, Any]:
 
 def main() -> int:
     failed = 0
-    for job in (*element_wise(), *decisions(), *recurrences(), *convolutions()):
+    for job in (*element_wise(), *ends(), *decisions(), *recurrences(), *convolutions()):
         for arch in job.targets:
             try:
                 row = check(job, arch)

@@ -18,7 +18,7 @@ from torch import Tensor
 from mtfa_fast import Detector, detector
 from mtfa_fast.backends.support import Support
 from mtfa_fast.engine import tiles
-from mtfa_fast.engine.gpu import GpuEngine, engine, graphs
+from mtfa_fast.engine.gpu import GpuEngine, batches, engine, graphs
 from mtfa_fast.engine.gpu.blocks import Block, Choice
 from mtfa_fast.engine.gpu.device import Device, without_tf32
 from mtfa_fast.engine.gpu.network import Network
@@ -66,7 +66,7 @@ def net() -> SEDNet:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which a recording of a few seconds is a long one."""
-    monkeypatch.setattr(engine, "SIZES", (192, 256))
+    monkeypatch.setattr(batches, "SIZES", (192, 256))
 
 
 # Windows
@@ -102,10 +102,10 @@ def test_windows_cover_everything_once_with_room(total: int, size: int) -> None:
 
 def test_window_sizes_waste_little() -> None:
     for total in range(384, 4_000, 8):
-        size = engine.window_size(total)
+        size = batches.window_size(total)
         computed = size * len(tiles.windows(total, size))
-        assert size in engine.SIZES and computed <= 2 * total
-    assert engine.window_size(2_056) == engine.window_size(100_000) == 2_048
+        assert size in batches.SIZES and computed <= 2 * total
+    assert batches.window_size(2_056) == batches.window_size(100_000) == 2_048
 
 
 @pytest.mark.parametrize("halo", [80, 72])
@@ -248,8 +248,8 @@ def test_a_stream_hides_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone(net, log_mel)
     assert expected.shape == (1_201, 2) and np.ptp(expected) > 0.01
     ahead = []
-    trunk = found._network.trunk
-    monkeypatch.setattr(found._network, "trunk", lambda x: ahead.append(len(x)) or trunk(x))
+    trunk = found._batches._network.trunk
+    monkeypatch.setattr(found._batches._network, "trunk", lambda x: ahead.append(len(x)) or trunk(x))
     for size in (len(wave), 1_000, 7_777):
         stream = found.stream()
         for first in range(0, len(wave), size):
@@ -365,7 +365,7 @@ def test_memory_that_runs_out_makes_batches_smaller_once(
 ) -> None:
     found = GpuEngine(to_weights(net), device="cpu", batch_frames=16_384)
     room, sizes = 4_096, []
-    trunk = found._network.trunk
+    trunk = found._batches._network.trunk
 
     def cramped(x: Tensor) -> Tensor:
         sizes.append(x.shape[0] * x.shape[1])
@@ -373,7 +373,7 @@ def test_memory_that_runs_out_makes_batches_smaller_once(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB")
         return trunk(x)
 
-    monkeypatch.setattr(found._network, "trunk", cramped)
+    monkeypatch.setattr(found._batches._network, "trunk", cramped)
     clips = spectrograms(net, *[256] * 40)
     got = found.probabilities_of(clips)
     np.testing.assert_allclose(got[-1], alone(net, clips[-1]), atol=2e-6)
@@ -386,11 +386,11 @@ def test_memory_that_runs_out_makes_batches_smaller_once(
 
 
 def test_calls_that_meet_share_batches() -> None:
-    batches: list[list[int]] = []
+    served: list[list[int]] = []
     gate = threading.Event()
 
     def run(items: list[int]) -> list[Callable[[], int]]:
-        batches.append(items)
+        served.append(items)
         if items == [0]:
             gate.wait(5)
         if 7 in items:
@@ -408,7 +408,7 @@ def test_calls_that_meet_share_batches() -> None:
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
     threads[0].start()
-    while not batches:
+    while not served:
         time.sleep(0.001)
     for thread in threads[1:]:
         thread.start()
@@ -417,7 +417,7 @@ def test_calls_that_meet_share_batches() -> None:
     gate.set()
     for thread in threads:
         thread.join(5)
-    assert batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+    assert served == [[0], [1, 2, 3, 4], [5, 6, 7]]
     assert answers == {**{i: 10 * i for i in range(5)}, 5: "seven", 6: "seven", 7: "seven"}
     assert batcher(8) == 80
 

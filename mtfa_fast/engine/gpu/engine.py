@@ -8,9 +8,7 @@ unequal ones each one's backward direction starts at its own end.
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -23,21 +21,15 @@ from torch import Tensor
 from ... import ops
 from ...weights import Weights
 from ..cpu import PRECISIONS
-from ..tiles import HALO_FRAMES, STEP, padded, windows
+from .batches import BATCH_FRAMES, SIZES, Batches
 from .blocks import Choice, Timer, seconds
 from .device import Device, Pending
 from .graphs import Programs
 from .network import Network
 from .stream import Batcher, Clip, GpuStream
 
-LOG = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BACKENDS = ("auto", "triton", "reference")
-
-SIZES = (384, 512, 768, 1_024, 1_536, 2_048)  # frames of a window; shorter clips run whole
-BATCH_FRAMES = 48 * 1_024  # of the trunk at a time, all windows together: 32 clips of 30 s; 5 GB in half precision
-RECURRENT_FRAMES = 2**20  # of the recurrent part at a time: 0.8 GB a layer in half precision
-TOGETHER = 4  # clips of one length, from which on they run whole: as many as the smallest batch that fills a GPU
 
 
 @dataclass(frozen=True)
@@ -90,14 +82,14 @@ class GpuEngine:
         self._device = Device(device, exact=precision == "fp32")
         self.device, self.precision, self._reason = self._device.device, precision, reason
         self.config = weights.config
-        self._batch_frames, self._shrunk = batch_frames, False
         with self._device.working():
             choice = Choice(backend, timer=timer)
-            self._network = Network(weights, self.device, DTYPES[precision], backend=backend, choice=choice)
+            network = Network(weights, self.device, DTYPES[precision], backend=backend, choice=choice)
             self._window, self._mel = (
                 torch.from_numpy(weights.tensors[f"features.{name}"]).to(self.device) for name in ("window", "mel")
             )
-        self._programs = Programs(self._device.capture() if graphs else None)
+        programs = Programs(self._device.capture() if graphs else None)
+        self._batches = Batches(network, programs, self._device, batch_frames)
         self._batcher = Batcher[Clip, Tensor](self._start, limit=64)
 
     def probabilities(self, log_mel: np.ndarray) -> np.ndarray:
@@ -154,7 +146,7 @@ class GpuEngine:
         if not len(log_mel):
             return log_mel.new_empty(0, log_mel.shape[1], len(self.config.classes), dtype=torch.float32)
         with self._device.called_from(log_mel) as hand_over:
-            answer: Tensor = hand_over(self._guarded(lambda: self._equal(log_mel.float())))
+            answer: Tensor = hand_over(self._batches.equal(log_mel.float()))
         return answer
 
     def detect(self, waves: Tensor | Sequence[Tensor]) -> Detections:
@@ -171,7 +163,7 @@ class GpuEngine:
         with self._device.called_from(*waves) as hand_over:
             mels = self._log_mel(waves).unbind() if isinstance(waves, Tensor) else [self._log_mel(w) for w in waves]
             frames = tuple(len(mel) for mel in mels)
-            found = self._run([Clip(mel, len(mel)) for mel in mels])
+            found = self._batches.run([Clip(mel, len(mel)) for mel in mels])
             joined = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
             classes = self.config.classes
             # Zeros behind a clip's end are what the decision assumes there anyway.
@@ -187,36 +179,25 @@ class GpuEngine:
         for shape in shapes:
             if len(shape) != 2 or not all(isinstance(n, int) and n >= 1 for n in shape):
                 raise ValueError(f"shapes: got {shape}, allowed: (clips >= 1, frames >= 1)")
-            clips, frames = shape
-            total, size = padded(frames), min(padded(frames), SIZES[-1])
-            count = clips if total == size else clips * len(windows(total, size))
-            name, function = ("network", self._network.whole) if total == size else ("trunk", self._network.trunk)
-
-            def prepare(count: int = count, size: int = size, name: str = name, function: Any = function) -> None:
-                for rows in sorted(set(_chunks(count, self._rows(size)))):
-                    x = torch.zeros(rows, size, self.config.features.mel_bands, device=self.device)
-                    function(x)
-                    self._programs.capture(name, function, x)
-
             with self._device.working():
-                self._guarded(prepare)
-                self.network(torch.zeros(clips, frames, self.config.features.mel_bands, device=self.device))
+                self._batches.warm(torch.zeros(*shape, self.config.features.mel_bands, device=self.device))
                 self._device.synchronize()
 
     def explain(self) -> dict[str, Any]:
         """Which device, precision, kernels and graphs run, and why."""
         with self._device.working():
-            parts = self._network.explain(self.device)
-        graphs = [f"{name} {rows} x {frames}" for name, rows, frames in sorted(self._programs.keys)]
-        refused = [f"{name} {rows} x {frames}: {why}" for (name, rows, frames), why in self._programs.refused.items()]
+            parts = self._batches.explain()
         reasons = {
             "device": f"{self.device}: {self._device.name()}, torch {torch.__version__}",
             "precision": f"{self.precision}: {self._reason}",
             **parts,
-            "graphs": "; ".join([*graphs, *(f"not {text}" for text in refused)]) or "none captured yet",
-            "batch": f"{self._batch_frames} frames at a time" + (", after memory ran out" if self._shrunk else ""),
         }
-        return {"device": str(self.device), "precision": self.precision, "graphs": graphs, "reasons": reasons}
+        return {
+            "device": str(self.device),
+            "precision": self.precision,
+            "graphs": self._batches.graphs(),
+            "reasons": reasons,
+        }
 
     def _log_mel(self, wave: np.ndarray | Tensor) -> Tensor:
         f = self.config.features
@@ -234,7 +215,7 @@ class GpuEngine:
     def _start(self, clips: list[Clip]) -> list[Pending]:
         """Enqueues the clips as one batch and one copy to the host; for each, how to wait for its (T, K)."""
         with self._device.working():
-            found = self._run(clips)
+            found = self._batches.run(clips)
             wait = self._device.download(torch.cat(found))
         ends = np.cumsum([0, *(clip.total for clip in clips)]).tolist()
         return [partial(_part, wait, first, last) for first, last in pairwise(ends)]
@@ -245,158 +226,8 @@ class GpuEngine:
         return _numpy(self._batcher(clip))
 
     def _ahead(self, parts: list[Tensor], start: int, done: list[Tensor]) -> tuple[list[Tensor], int]:
-        """Runs the windows that a recording whose end is not known yet will have in any case; frames still needed."""
-        size, stride = SIZES[-1], SIZES[-1] - 2 * HALO_FRAMES
-        end = start + sum(map(len, parts))
-        if end <= len(done) * stride + size:
-            return parts, start
         with self._device.working():
-            frames = torch.cat(parts)
-            while (low := len(done) * stride) + size < end:
-                x = frames[low - start : low - start + size]
-                kept = self._guarded(partial(self._trunk, [x]))[0]
-                done.append(kept[HALO_FRAMES if low else 0 : size - HALO_FRAMES].clone())
-            # The last window ends with the recording, so it may begin anywhere in the last `size` frames.
-            keep = min(len(done) * stride, max(end - size, start)) // STEP * STEP
-            return [frames[keep - start :].clone()], keep
-
-    def _run(self, clips: list[Clip]) -> list[Tensor]:
-        """Probabilities (T, K) of each clip, on the device."""
-        return self._guarded(lambda: self._mixed(clips))
-
-    def _guarded(self, work: Callable[[], Any]) -> Any:
-        """``work()``, once again with a quarter of the batch if the device's memory was not enough."""
-        try:
-            return work()
-        except torch.OutOfMemoryError as error:
-            needed, text = self._batch_frames, str(error).splitlines()[0]
-            if self._shrunk:
-                raise _out_of_memory(needed, text) from error
-        # Outside of the handler, because the error holds on to the tensors of the failed attempt.
-        self._shrunk, self._batch_frames = True, max(needed // 4, SIZES[-1])
-        self._programs.clear()
-        self._device.free()
-        LOG.warning("out of memory with %d frames at a time, going on with %d: %s", needed, self._batch_frames, text)
-        try:
-            return work()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(self._batch_frames, str(error).splitlines()[0]) from error
-
-    def _mixed(self, clips: list[Clip]) -> list[Tensor]:
-        """Clips of one length that fit run whole, the others in windows."""
-        lengths: dict[int, list[int]] = defaultdict(list)
-        for i, clip in enumerate(clips):
-            lengths[padded(clip.total)].append(i)
-        found: dict[int, Tensor] = {}
-        cut: list[int] = []
-        for total, members in lengths.items():
-            many = len(members) >= TOGETHER or len(members) == len(clips) or self._programs.holds("network", total)
-            if total > SIZES[-1] or not (many or total <= SIZES[0]):
-                cut += members
-                continue
-            alike = all(clips[i].total == clips[members[0]].total for i in members)
-            batch = torch.stack([clips[i].frames if alike else _complete(clips[i].frames) for i in members])
-            found.update(zip(members, self._equal(batch), strict=True))
-        found.update(self._windowed({i: clips[i] for i in cut}))
-        return [found[i][: clip.total] for i, clip in enumerate(clips)]
-
-    def _equal(self, batch: Tensor) -> Tensor:
-        """(B >= 1, T, D) -> (B, T, K)."""
-        frames = batch.shape[1]
-        if padded(frames) > SIZES[-1]:
-            found = self._windowed({i: Clip(frames_of_one, frames) for i, frames_of_one in enumerate(batch)})
-            return torch.stack([found[i] for i in range(len(batch))])[:, :frames]
-        chunks = _complete(batch).split(_chunks(len(batch), self._rows(padded(frames))))
-        answers = [self._programs.run("network", self._network.whole, x) for x in chunks]
-        return (answers[0] if len(answers) == 1 else torch.cat(answers))[:, :frames]
-
-    def _windowed(self, clips: dict[int, Clip]) -> dict[int, Tensor]:
-        """Windows of all clips through the trunk, equal sizes together; then recordings of like length."""
-        jobs: dict[int, list[tuple[int, Tensor, slice]]] = defaultdict(list)
-        pieces: dict[int, list[Tensor]] = {}
-        for i, clip in clips.items():
-            frames, total = _complete(clip.frames), padded(clip.total)
-            size = window_size(total)
-            pieces[i] = list(clip.done)
-            for window in windows(total, size)[len(clip.done) :]:
-                low = window.low - clip.start
-                kept = slice(window.first - window.low, window.last - window.low)
-                jobs[size].append((i, frames[low : low + size], kept))
-        for work in jobs.values():
-            outputs = self._trunk([x for _, x, _ in work])
-            for (i, _, kept), gi in zip(work, outputs, strict=True):
-                pieces[i].append(gi[kept])
-        return self._recurrent({i: padded(clip.total) for i, clip in clips.items()}, pieces)
-
-    def _trunk(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Windows (size, D) of one size -> (size, 2, 3U) each."""
-        found: list[Tensor] = []
-        for count in _chunks(len(inputs), self._rows(len(inputs[0]))):
-            batch = torch.stack(inputs[len(found) : len(found) + count])
-            found += self._programs.run("trunk", self._network.trunk, batch)
-        return found
-
-    def _recurrent(self, lengths: dict[int, int], pieces: dict[int, list[Tensor]]) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
-        for group in like_lengths(lengths):
-            longest = lengths[group[0]]
-            first = pieces[group[0]][0]
-            gi = first.new_zeros(len(group), longest, *first.shape[1:])
-            for row, i in enumerate(group):
-                torch.cat(pieces.pop(i), out=gi[row, : lengths[i]])
-            unequal = lengths[group[-1]] != longest
-            ends = torch.tensor([lengths[i] for i in group], device=self.device) if unequal else None
-            found.update(zip(group, self._network.recurrent(gi, ends), strict=True))
-        return found
-
-    def _rows(self, size: int) -> int:
-        """Windows of ``size`` frames in a batch: a power of two, so that few shapes occur."""
-        return 2 ** ((self._batch_frames // size).bit_length() - 1)
-
-
-def window_size(total: int) -> int:
-    """The size of the windows of ``total`` frames that computes the fewest; the largest of all beyond it.
-
-    It depends on the length alone, and beyond the largest not even on that, so that a recording can be begun before
-    its length is known.
-    """
-    if total > SIZES[-1]:
-        return SIZES[-1]
-    return min((s for s in SIZES if s <= total), key=lambda s: (s * len(windows(total, s)), -s))
-
-
-def like_lengths(lengths: dict[int, int]) -> list[list[int]]:
-    """Keys in groups, longest first: none less than half as long as its group's first, and no group too large."""
-    groups: list[list[int]] = []
-    for i in sorted(lengths, key=lambda i: -lengths[i]):
-        longest = lengths[groups[-1][0]] if groups else 0
-        if not groups or 2 * lengths[i] < longest or (len(groups[-1]) + 1) * longest > RECURRENT_FRAMES:
-            groups.append([])
-        groups[-1].append(i)
-    return groups
-
-
-def _chunks(count: int, most: int) -> list[int]:
-    """``count`` as sizes of batches: full ones, then powers of two."""
-    sizes = [most] * (count // most)
-    rest = count % most
-    return sizes + [2**bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
-
-
-def _complete(frames: Tensor) -> Tensor:
-    """(..., T, D) with the last frame repeated up to a multiple of 8, as the network pads.
-
-    Of a recording whose first frames are gone, too: those that are left begin at a multiple of 8.
-    """
-    missing = -frames.shape[-2] % STEP
-    return torch.cat([frames, *[frames[..., -1:, :]] * missing], dim=-2) if missing else frames
-
-
-def _out_of_memory(frames: int, text: str) -> RuntimeError:
-    return RuntimeError(
-        f"the device's memory is not enough for {frames} frames at a time: give the engine a smaller batch_frames "
-        f"(at least {SIZES[-1]}), a precision of 16 bits, or the device alone. {text}"
-    )
+            return self._batches.ahead(parts, start, done)
 
 
 def _part(wait: Pending, first: int, last: int) -> Tensor:
