@@ -202,6 +202,14 @@ def test_augmentations_do_what_they_say() -> None:
     limited = augment.filter_wave(noise, 44_100, rng, 0.0, limit=1.0)
     spectrum = np.abs(np.fft.rfft(limited)) ** 2
     assert limited.shape == noise.shape and spectrum[:3_000].mean() > 1e3 * spectrum[-1_000:].mean()
+    for longest in (7, 4_000, 88_200):
+        series = augment.knocks(rng, 44_100, longest)
+        assert 0 < len(series) <= longest and np.isfinite(series).all() and series.any()
+    stroke = np.square(np.stack([augment.knocks(rng, 44_100, 6_615) for _ in range(50)])).sum(0)
+    assert stroke[4_410:].sum() < 1e-2 * stroke.sum()  # silent again after 100 ms: no shot is
+    loud = augment.saturate(0.3 * tone, rng)
+    assert np.abs(loud).max() == pytest.approx(0.3, rel=1e-4) and loud.std() > 1.02 * (0.3 * tone).std()
+    assert not augment.saturate(np.zeros(9, np.float32), rng).any()
     wet = augment.add_reverb(np.r_[np.ones(1), np.zeros(99)].astype(np.float32), 44_100, rng)
     assert len(wet) > 3_000 and wet[0] == pytest.approx(1.0, abs=1e-5) and np.abs(wet[1:40]).max() < 1e-5 < wet.std()
 

@@ -27,6 +27,9 @@ EBR_DB = (-7.0, 9.0)
 EBR_LOUD_DB = (9.0, 18.0)
 MORE_EVENTS = (0.3, 0.35, 0.25, 0.1)  # that a chunk with events holds 1, 2, 3, 4
 DISTRACTOR_DB = (-3.0, 15.0)
+DRIVE = (1.5, 12.0)  # peak into the overload's tanh
+KNOCK_HZ = (150.0, 9_000.0)
+KNOCK_DECAY_SECONDS = (0.003, 0.03)  # to 1/e
 NOISE_DB = (-95.0, -55.0)  # full scale, after the anti-clipping factor
 
 
@@ -36,6 +39,7 @@ class AugmentConfig:
 
     speed: bool = False  # events played 0.85 to 1.18 times as fast
     event_filter: bool = False  # random spectral curve, sometimes a band limit, on each event
+    saturation: bool = False  # some events overload the microphone
     reverb: bool = False  # a made-up room around some events
     ebr_range: bool = False  # EBR uniform in -7..9 dB, sometimes up to 18, in place of -6, 0, 6
     several_events: bool = False  # up to four events in a chunk: more to learn from in every second
@@ -44,6 +48,7 @@ class AugmentConfig:
     background_filter: bool = False  # random spectral curve on some backgrounds
     gain: bool = False  # the whole chunk -10..+6 dB
     distractors: bool = False  # a piece of another recording appears suddenly and is no event
+    knocks: bool = False  # some distractors are made-up steps, knocks and clatter: short, but no shots and no glass
     chunk_filter: bool = False  # random spectral curve, sometimes a band limit, on the whole chunk
     noise: bool = False  # faint white noise
     masking: bool = False  # SpecAugment: bands and frames hidden
@@ -86,6 +91,40 @@ def change_speed(wave: Wave, rng: np.random.Generator) -> Wave:
 
     factor = np.exp(rng.uniform(*np.log(SPEED)))
     return soxr.resample(wave, 44_100.0 * factor, 44_100.0, quality="LQ")
+
+
+def saturate(wave: Wave, rng: np.random.Generator) -> Wave:
+    """Overload: tanh, same peak, the drive log-uniform in DRIVE."""
+    peak = np.float32(np.max(np.abs(wave), initial=0.0))
+    if peak == 0.0:
+        return wave
+    drive = np.float32(np.exp(rng.uniform(*np.log(DRIVE))))
+    return np.tanh(wave * (drive / peak)) * (peak / np.tanh(drive))
+
+
+def knocks(rng: np.random.Generator, rate: int, longest: int) -> Wave:
+    """Steps, knocks or clatter, (n,) with n <= longest: a series of alike strokes on one made-up body.
+
+    A stroke is a click and the body's decaying resonances; much shorter than a shot, and without its tail.
+    """
+    time = np.arange(min(longest, int(0.15 * rate))) / rate
+    modes = int(rng.integers(2, 8))
+    hz = KNOCK_HZ[0] * (KNOCK_HZ[1] / KNOCK_HZ[0]) ** rng.random(modes)
+    short, long = KNOCK_DECAY_SECONDS
+    decay = short * (long / short) ** rng.random(modes)
+    click = np.exp(rng.uniform(*np.log((0.0005, 0.008))))
+    spacing = np.exp(rng.uniform(*np.log((0.06, 0.7)))) * rate
+    count = min(int(rng.integers(1, 9)), 1 + int((longest - len(time)) / (1.5 * spacing)))
+    wave = np.zeros(longest, np.float32)
+    place = 0.0
+    for _ in range(count):
+        levels = rng.normal(0.0, 1.0, modes) / modes
+        stroke = levels @ (np.sin(2.0 * np.pi * hz[:, None] * time) * np.exp(-time / decay[:, None]))
+        stroke += rng.uniform(0.1, 1.0) * rng.standard_normal(len(time)) * np.exp(-time / click)
+        start = int(place)
+        wave[start : start + len(time)] += (10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)) * stroke[: longest - start]
+        place += spacing * rng.uniform(0.7, 1.3)
+    return wave[: int(place) + len(time)]
 
 
 def add_reverb(wave: Wave, rate: int, rng: np.random.Generator) -> Wave:

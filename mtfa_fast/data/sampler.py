@@ -139,8 +139,10 @@ class ChunkSampler:
         return np.concatenate(parts)
 
     def _distractor(self, rng: np.random.Generator, longest: int) -> NDArray[np.float32]:
-        """A piece of another background, or of a recording of ``others``, which is augmented as an event is."""
+        """A piece of another background; or of ``others``, or made-up knocks, both augmented as events are."""
         rate = self.features.sample_rate
+        if self.augment.knocks and rng.random() < 0.4:
+            return self._disguise(rng, aug.knocks(rng, rate, min(longest, 2 * rate)))[0][:longest]
         if self.others is None or rng.random() < 0.3:
             return self._crop(rng, min(int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate), longest))
         piece = self.others.draw(rng, min(longest, int(np.exp(rng.uniform(*np.log((0.3, 2.5)))) * rate)))
@@ -166,6 +168,8 @@ class ChunkSampler:
             event = aug.change_speed(event, rng)
         if on.event_filter and rng.random() < 0.6:
             event = aug.filter_wave(event, rate, rng, aug.EVENT_FILTER_DB, limit=0.3)
+        if on.saturation and rng.random() < 0.25:
+            event = aug.saturate(event, rng)
         length = len(event)
         if on.reverb and rng.random() < 0.35:
             event = aug.add_reverb(event, rate, rng)  # the tail sounds on, the event ends where it ended
