@@ -108,7 +108,7 @@ def _ours(contest: Contest, weights: Weights, ours: Contestant, path: Path, wave
 
     def ready() -> tuple[Check, Callable[[], object]]:
         found = detector(path)
-        stock = _answer(weights, wave, precision)
+        stock = _answer(weights, wave, ours.yardstick)
         return _check(ours.name, found.probabilities, found.events, truth, stock), lambda: detector(path).events
 
     return Entry(row, ready)
@@ -142,7 +142,7 @@ def _theirs(contest: Contest, weights: Weights, peer: Contestant, path: Path, wa
 
     def ready() -> tuple[Check, Callable[[], object]]:
         found, events = run()
-        stock = _answer(weights, wave, peer.precision)
+        stock = _answer(weights, wave, peer.yardstick)
         return _check(peer.name, found, events, truth, stock), run
 
     return Entry(row, ready)

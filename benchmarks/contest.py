@@ -34,7 +34,8 @@ class Plan:
     batches: tuple[int, ...] = (1, 4, 16, 64)
     batch_frames: int = 256
     lengths: tuple[int, ...] = (256, 1504, 6016, 24_064, HOUR)
-    peer_frames: int = 6016  # peers hold whole feature maps: longer inputs need gigabytes
+    peer_frames: int = 16_384  # peers hold whole feature maps: more frames at a time need many gigabytes
+    search_frames: int = 512
     chunk: tuple[int, int] = (4, 256)  # a training step's batch and frames
     repeats: int = 5  # of a child process
     compiled: bool = True
@@ -52,6 +53,7 @@ class Plan:
             batch_frames=16,
             lengths=(16, 48),
             peer_frames=48,
+            search_frames=24,
             chunk=(2, 16),
             repeats=1,
             compiled=False,

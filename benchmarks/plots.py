@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.report import Results
 
 OURS, OTHERS, QUIET = "#d1495b", "#5b7c99", "#b8c4ce"
+PLOTS = (("speed", "headline", "network"), ("roofline", "stages", "trunk"), ("length", "lengths", "network"))
 STYLE: Any = {
     "svg.hashsalt": "mtfa-fast",  # the same numbers give the same file
     "font.size": 10,
@@ -30,21 +31,22 @@ def draw(results: Results, folder: Path, config: Config | None = None) -> list[P
     folder.mkdir(parents=True, exist_ok=True)
     config = config or Config()
     drawn = []
-    for name, plot, rows in (
-        ("speed", _speed, results.rows("headline", "network")),
-        ("roofline", _roofline, results.rows("stages", "trunk")),
-        ("length", _length, results.rows("lengths", "network")),
-    ):
-        timed = [row for row in rows if row.times]
+    for name, section, part in PLOTS:
+        timed = [row for row in results.rows(section, part) if row.times]
         if timed:
-            with _figure(folder / f"{name}.svg") as pyplot:
-                plot(pyplot, timed, results, config)
+            with _figure(folder / f"{name}.svg", numbers(timed)) as pyplot:
+                {"speed": _speed, "roofline": _roofline, "length": _length}[name](pyplot, timed, results, config)
             drawn.append(folder / f"{name}.svg")
     return drawn
 
 
+def numbers(rows: list[Row]) -> str:
+    """What a plot shows, as its file says in words."""
+    return "; ".join(f"{row.name}, {row.batch} x {row.frames}: {1e3 * _median(row):.4g} ms" for row in rows)
+
+
 @contextmanager
-def _figure(path: Path) -> Iterator[Any]:
+def _figure(path: Path, description: str) -> Iterator[Any]:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,7 +54,7 @@ def _figure(path: Path) -> Iterator[Any]:
 
     with pyplot.rc_context(STYLE):
         yield pyplot
-        pyplot.savefig(path, bbox_inches="tight", metadata={"Date": None})
+        pyplot.savefig(path, bbox_inches="tight", metadata={"Date": None, "Description": description})
         pyplot.close("all")
 
 

@@ -17,6 +17,7 @@ from mtfa_fast.benchmark.checks import Refused, require
 from mtfa_fast.benchmark.machine import environment
 from mtfa_fast.benchmark.peers import export
 from mtfa_fast.benchmark.rows import Row
+from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.benchmark.timing import Times, in_turns
 from mtfa_fast.verification import Check
 
@@ -53,7 +54,8 @@ def _blank(contest: Contest, name: str, part: str, frames: int) -> Row:
 
 
 def _checked(contest: Contest, row: Row, facts: dict[str, Any]) -> Check:
-    return require(contest.oracle.check("network", np.load(facts["output"]), row.frames, row.precision))
+    yardstick = contest.ours[0].yardstick if is_ours(row) else row.precision
+    return require(contest.oracle.check("network", np.load(facts["output"]), row.frames, yardstick))
 
 
 def cold_rows(contest: Contest) -> list[Row]:

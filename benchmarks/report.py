@@ -1,6 +1,6 @@
-"""The README's tables and the plots, from the result files and nothing else.
+"""The README's tables, the table of what was searched and the plots, from the result files and nothing else.
 
-python -m benchmarks.report             of the device measured last: README.md and docs/images/*.svg
+python -m benchmarks.report             of the device measured last: README.md, benchmarks/README.md, docs/images/*.svg
 python -m benchmarks.report --print     the tables on standard output, nothing written
 """
 
@@ -20,6 +20,7 @@ from mtfa_fast.files import write_beside
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 IMAGES = ROOT / "docs" / "images"
+SEARCHED = ROOT / "benchmarks" / "README.md"
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 NOTHING = "–"
 
@@ -52,6 +53,29 @@ def render(results: Results, config: Config | None = None) -> str:
             "",
         ]
     )
+
+
+def render_search(results: Results) -> str:
+    """Markdown of what was tried for each peer, ends with a newline; empty where nothing was."""
+    section, rows = results.section("search"), results.rows("search")
+    if section is None:
+        return ""
+    lines = ["| library | settings | network | takes |", "| --- | --- | ---: | ---: |"]
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name.partition(": ")[0], []).append(row)
+    for library, tried in groups.items():
+        best = fastest(tried)
+        for row in sorted(tried, key=lambda row: row.times.median if row.times else float("inf")):
+            ratio = (best.ratio(row) if best and row is not best else None) or NOTHING
+            what = row.name.partition(": ")[2]
+            lines.append(f"| {library} | {what} | {_time(row) if row.times else row.refused} | {ratio} |")
+    lines += [
+        "",
+        f"*{section['device']}, {section['threads']} threads, {section['date'][:10]}, {rows[0].frames} frames, "
+        f"load average before: {section['load']:.1f}. Takes: times the fastest of the same library and precision.*",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _network(results: Results, config: Config) -> Iterator[str]:
@@ -143,7 +167,7 @@ def replaced(text: str, tables: str) -> str:
     """``text`` with what stands between the markers replaced. ValueError where the markers are not there once each."""
     if text.count(START) != 1 or text.count(END) != 1:
         raise ValueError(
-            f"README: got {text.count(START)} and {text.count(END)} markers, allowed: one {START} and one {END}"
+            f"page: got {text.count(START)} and {text.count(END)} markers, allowed: one {START} and one {END}"
         )
     before, rest = text.split(START)
     return f"{before}{START}\n{tables}{END}{rest.split(END)[1]}"
@@ -160,16 +184,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--results: {options.results} has no results; run python -m benchmarks.run")
     results = Results(options.results, device)
     if options.print:
-        print(render(results), end="")
+        print(render(results), render_search(results), sep="\n", end="")
         return 0
     from benchmarks import plots
 
     for path in plots.draw(results, IMAGES):
         print(path)
-    text = replaced(README.read_text(encoding="utf-8"), render(results))
-    with write_beside(README) as file:
-        file.write(text)
-    print(README)
+    for path, tables in ((README, render(results)), (SEARCHED, render_search(results))):
+        text = replaced(path.read_text(encoding="utf-8"), tables)
+        with write_beside(path) as file:
+            file.write(text)
+        print(path)
     return 0
 
 

@@ -1,8 +1,9 @@
 """One command that measures everything on a CPU, section by section; a section that is done can be left out later.
 
-python -m benchmarks.run                          all sections, some eight minutes on two quiet cores
+python -m benchmarks.run                          all sections, some twenty minutes on two quiet cores
 python -m benchmarks.run --only headline,stages   these; results of the others stay as they are
-python -m benchmarks.report                       the table and the plots from the results
+python -m benchmarks.report                       the tables and the plots from the results
+python -m benchmarks.compare A B                  whether two runs (--out A, --out B) found the same ratios
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks import audio, processes, training
+from benchmarks import audio, processes, search, training
 from benchmarks.contest import Contest, Plan
 from benchmarks.results_files import RESULTS, save
 from mtfa_fast import _core
@@ -42,9 +44,11 @@ def headline(contest: Contest) -> list[Row]:
 
 
 def instruction_sets(contest: Contest) -> list[Row]:
-    """Ours in float32 held to each instruction set, in bf16 where there is one, beside ONNX Runtime at its best."""
-    names = [isa for isa in _core.available_isas() if isa != "avx512bf16"]
-    ours: list[Contestant] = [Ours(contest.weights, "fp32", contest.threads, isa=isa) for isa in names]
+    """Ours held to each instruction set, in bf16 where it multiplies bf16, beside ONNX Runtime at its best."""
+    ours: list[Contestant] = [
+        Ours(contest.weights, "bf16" if _core.peak_flops(isa, True, 1) else "fp32", contest.threads, isa=isa)
+        for isa in _core.available_isas()
+    ]
     others = [peer for peer in contest.peers if peer.name.startswith("ONNX")]
     return contest.compare([*ours, *others], "network", frames=contest.plan.frames, rounds=contest.plan.least)
 
@@ -52,25 +56,27 @@ def instruction_sets(contest: Contest) -> list[Row]:
 def batches(contest: Contest) -> list[Row]:
     """Throughput: more clips at a time, each of a training chunk's length."""
     plan = contest.plan
-    rows = []
-    for batch in plan.batches:
-        rows += contest.compare(
-            [*contest.ours, *contest.quick_peers()],
-            "network",
-            batch=batch,
-            frames=plan.batch_frames,
-            seconds=plan.seconds / 4,
-        )
-    return rows
+    return _growing(contest, [{"batch": batch, "frames": plan.batch_frames} for batch in plan.batches])
 
 
 def lengths(contest: Contest) -> list[Row]:
     """Cost against length, up to an hour in one piece."""
-    rows = []
-    for frames in contest.plan.lengths:
-        others = contest.quick_peers() if frames <= contest.plan.peer_frames else []
-        ours = contest.ours if frames <= contest.plan.peer_frames else contest.ours[:1]
-        rows += contest.compare([*ours, *others], "network", frames=frames, seconds=contest.plan.seconds / 4)
+    return _growing(contest, [{"frames": frames} for frames in contest.plan.lengths])
+
+
+def _growing(contest: Contest, shapes: list[dict[str, int]]) -> list[Row]:
+    """Everybody on the smallest shape, from then on ours and the fastest two peers, in the end ours alone."""
+    plan, rows = contest.plan, list[Row]()
+    others = contest.quick_peers()
+    for shape in shapes:
+        frames = shape.get("batch", 1) * shape["frames"]
+        fits = frames <= plan.peer_frames
+        contestants = [*contest.ours, *others] if fits else contest.ours[:1]
+        timing: dict[str, Any] = {"seconds": plan.seconds / 4, "least": 2 if fits else 1}
+        found = contest.compare(contestants, "network", **timing, **shape)
+        rows += found
+        theirs = sorted((row.times.median, row.name) for row in found if row.times and not is_ours(row))
+        others = [peer for peer in others if peer.name in {name for _, name in theirs[:2]}]
     return rows
 
 
@@ -94,6 +100,7 @@ SECTIONS: dict[str, Callable[[Contest], list[Row]]] = {
     "training": training.rows,
     "memory": processes.memory_rows,
     "cold": processes.cold_rows,
+    "search": search.rows,
 }
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backends.reference.log_mel import log_mel as reference_log_mel
 from .config import HOURGLASS_DEPTH
 from .engine.tiles import HALO_FRAMES
+from .nn import ResidualBlock, Stem
 from .nn.convert import from_weights
 from .nn.modules import pad_time
 from .weights import Weights
 
-PRECISIONS = ("fp64", "fp32", "bf16")
+PRECISIONS = ("fp64", "fp32", "mixed", "bf16")
 TILE_FRAMES = 512  # of the trunk
+STEP = 2**HOURGLASS_DEPTH
+Packed = tuple[str, Tensor, Tensor]  # name, the tensor to change, and the change that makes it twice as large
 
 
 class Reference:
-    """The plain network of ``weights`` on the CPU: ``"fp64"``, ``"fp32"``, or ``"bf16"`` (float32 under autocast).
+    """The plain network of ``weights`` on the CPU: ``"fp64"``, ``"fp32"``, ``"bf16"`` (autocast), or ``"mixed"``.
+
+    Mixed is what the C++ engine calls bf16: autocast up to the recurrent part, whose first product has both factors
+    in bf16, and float32 from there on. It errs less than autocast to the end.
 
     Every method takes and returns NumPy arrays of one clip and answers in float64.
     """
@@ -29,9 +37,12 @@ class Reference:
         if precision not in PRECISIONS:
             raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}")
         self.weights, self.precision = weights, precision
-        self._net = from_weights(weights)
+        self._net = from_weights(weights).requires_grad_(False)
         if precision == "fp64":
             self._net.double()
+        if precision == "mixed":
+            for weight in (self._net.gru.weight_ih_l0, self._net.gru.weight_ih_l0_reverse):
+                weight.data = weight.data.bfloat16().float()
 
     def log_mel(self, wave: np.ndarray) -> np.ndarray:
         """Mono samples (n,) -> raw log-mel (1 + n // hop, D); float32 where the network is not float64."""
@@ -52,7 +63,6 @@ class Reference:
         """The recurrent part alone, (T, I) -> frame probabilities (T, K)."""
         return _array(self._recurrent(self._input(vectors)))
 
-    @torch.no_grad()
     def stages(self, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """What the stages ``names`` make of (T, D), in the shapes of ``engine.cpu.CpuEngine.tap``."""
         net, found = self._net, dict[str, Tensor]()
@@ -64,42 +74,123 @@ class Reference:
 
         handles = [modules[n].register_forward_hook(lambda _m, _i, out, n=n: keep(n, out)) for n in names]
         try:
-            with self._autocast():
-                net(net.normalize(self._input(log_mel)))
+            self._recurrent(self._vectors(log_mel, tile=len(log_mel) + STEP))  # one tile, one output of each
         finally:
             for handle in handles:
                 handle.remove()
         return {name: self._as_tap(name, found[name]).double().numpy() for name in names}
+
+    def effects(
+        self, log_mel: np.ndarray, taps: Mapping[str, np.ndarray], share: float
+    ) -> Iterator[tuple[str, np.ndarray, Iterator[tuple[str, np.ndarray]]]]:
+        """What each stage of the trunk makes of the outputs ``taps`` of the stages before it, by an engine.
+
+        Yields stage, output, and for each tensor that an engine packs for it (weights and biases with norms folded in,
+        statistics) its name and the change of the output where that tensor is too large by ``share``.
+        """
+        for stage, run, tensors in self._makers(log_mel, taps):
+            sound = run()
+            changes = (
+                (name, self._as_tap(stage, (_changed(run, tensor, share * step) - sound)[0]).double().numpy())
+                for name, tensor, step in tensors
+            )
+            yield stage, self._as_tap(stage, sound[0]).double().numpy(), changes
+
+    def _makers(
+        self, log_mel: np.ndarray, taps: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[str, Callable[[], Tensor], list[Packed]]]:
+        """Of each stage that holds tensors: how it is made of what reaches it, and its tensors."""
+        net, given = self._net, dict[nn.Module, Tensor]()
+        frames, attention, projection = self._input(log_mel), net.attention, net.attention.projection
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            given[module] = inputs[0]
+
+        def replace(name: str) -> Tensor:
+            return torch.from_numpy(taps[name]).to(frames.dtype).permute(2, 0, 1).unsqueeze(0)
+
+        handles = [module.register_forward_pre_hook(note) for module in net.modules()]
+        handles += [
+            module.register_forward_hook(lambda _m, _i, _o, name=name: replace(name))
+            for name, module in net.named_modules()
+            if name in taps and name != "gru"
+        ]
+        try:
+            self._vectors(log_mel, tile=len(log_mel) + STEP)
+            features = replace(f"attention.features.{len(attention.features) - 1}")
+        finally:
+            for handle in handles:
+                handle.remove()
+
+        def stem() -> Tensor:
+            return net.stem(pad_time(net.normalize(frames).unsqueeze(1), STEP))
+
+        yield "stem", stem, [*_packed("stem", net.stem), *_whole(("mean", net.mean), ("std", net.std))]
+        for name, module in net.named_modules():
+            if isinstance(module, ResidualBlock):
+                yield name, partial(module, given[module]), _packed(name, module)
+        if projection is not None:
+            logits = given[projection]
+
+            def gate() -> Tensor:
+                return net.flatten((1 + torch.sigmoid(projection(logits))) * features)
+
+            yield "gate", gate, _whole(*projection.named_parameters("attention.projection"))
 
     def _as_tap(self, name: str, output: Tensor) -> Tensor:
         if output.ndim == 3:
             return output.permute(1, 2, 0)
         return output.unflatten(1, (2, -1) if name == "gru" else (-1, self.weights.config.network.channels))
 
-    @torch.no_grad()
-    def _vectors(self, log_mel: np.ndarray) -> Tensor:
+    def _vectors(self, log_mel: np.ndarray, tile: int = 0) -> Tensor:
         # The trunk in tiles with their neighbourhood, so that memory does not grow with the recording.
         net = self._net
-        maps = pad_time(net.normalize(self._input(log_mel)).unsqueeze(1), 2**HOURGLASS_DEPTH)
+        maps = pad_time(net.normalize(self._input(log_mel)).unsqueeze(1), STEP)
         parts = []
-        with self._autocast():
-            for first in range(0, maps.shape[2], TILE_FRAMES):
-                low, last = max(first - HALO_FRAMES, 0), min(first + TILE_FRAMES, maps.shape[2])
-                tile = net.attention(net.stem(maps[:, :, low : last + HALO_FRAMES]))
-                parts.append(net.flatten(tile)[:, first - low : last - low])
+        with _autocast(self.precision in ("mixed", "bf16")):
+            for first in range(0, maps.shape[2], tile or TILE_FRAMES):
+                low, last = max(first - HALO_FRAMES, 0), min(first + (tile or TILE_FRAMES), maps.shape[2])
+                gated = net.attention(net.stem(maps[:, :, low : last + HALO_FRAMES]))
+                parts.append(net.flatten(gated)[:, first - low : last - low])
         return torch.cat(parts, 1)
 
-    @torch.no_grad()
     def _recurrent(self, vectors: Tensor) -> Tensor:
-        with self._autocast():
-            logits = self._net.head(self._net.gru(vectors)[0])
-        return torch.sigmoid(logits)
+        net = self._net
+        if self.precision == "mixed":
+            vectors = vectors.bfloat16().float()
+        with _autocast(self.precision == "bf16"):
+            return torch.sigmoid(net.head(net.gru(net.input_dropout(vectors))[0]))
 
     def _input(self, frames: np.ndarray) -> Tensor:
         return torch.from_numpy(frames).to(self._net.mean.dtype).unsqueeze(0)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
+
+def _changed(run: Callable[[], Tensor], tensor: Tensor, step: Tensor) -> Tensor:
+    kept = tensor.clone()
+    tensor += step
+    try:
+        return run()
+    finally:
+        tensor.copy_(kept)
+
+
+def _packed(stage: str, module: Any) -> list[Packed]:
+    """Weight and bias of each convolution with the norm behind it folded in, as views of the module's tensors."""
+    found = []
+    for n in ("",) if isinstance(module, Stem) else ("1", "2"):
+        conv, norm = getattr(module, f"conv{n}"), getattr(module, f"norm{n}")
+        bias = norm.bias - norm.running_mean * norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        found.append((f"{stage}.conv{n}.weight", conv.weight.data, conv.weight.data.clone()))
+        found.append((f"{stage}.conv{n}.bias", norm.bias.data, bias))
+    return found
+
+
+def _whole(*tensors: tuple[str, Tensor]) -> list[Packed]:
+    return [(name, tensor.data, tensor.data.clone()) for name, tensor in tensors]
+
+
+def _autocast(on: bool) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=on)
 
 
 def _array(answer: Tensor) -> np.ndarray:

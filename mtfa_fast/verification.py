@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from . import features
 from .config import Config
@@ -26,6 +27,12 @@ PROBABILITY_PERCENTILE = 99.9
 # The part of an error that all values share. Rounding gave up to 0.001 in bf16 over all networks tried, float32
 # 1e-7; a kernel that is 1 % wrong can hide in bf16's noise, but not from this.
 DRIFT_BOUND = 0.003
+# By how much one packed tensor may seem too large, judged by what that does to the output of its stage. Sound bf16
+# engines gave up to 0.004; a fault of 1 % gives 0.01 with the same noise on top.
+SCALE_BOUND = 0.006
+SCALE_FAULT = 0.01
+SCALE_NOISE = 0.05 * SCALE_FAULT  # tensors whose scale cannot be told so precisely are not judged
+SCALE_FRAMES = 48
 STAGE_FRAMES = 512  # of a recording, for the stage-by-stage comparison: its maps are held in float64
 
 
@@ -90,19 +97,27 @@ def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray
     for source, wave in recordings.items():
         if wave.ndim != 1 or wave.dtype != np.float32 or len(wave) == 0:
             raise ValueError(f"{source}: got {wave.dtype} {wave.shape}, allowed: float32 (n >= 1,)")
-    exact, stock = Reference(weights), Reference(weights, engine.precision)
+    exact, stock = Reference(weights), Reference(weights, yardstick(engine))
     for source, wave in recordings.items():
         log_mel = _log_mel(engine, weights, wave)
         yield compare("features", source, log_mel, exact.log_mel(wave), stock.log_mel(wave))
         # From here on everybody gets the same input, so that each stage's error is its own and its forerunners'.
         yield from check_stages(exact, stock, engine, source, log_mel[:STAGE_FRAMES])
+        yield from check_parts(exact, engine, source, log_mel[:SCALE_FRAMES])
         yield from check_probabilities(exact, stock, engine, source, log_mel, len(wave))
         yield from check_seams(engine, source, wave, log_mel)
 
 
+def yardstick(engine: Any) -> str:
+    """Which of ``reference.PRECISIONS`` an engine may err twice as much as."""
+    precision: str = engine.precision
+    return "mixed" if precision == "bf16" and hasattr(engine, "tap") else precision
+
+
 def checks_per_recording(engine: Any) -> int:
     """How many checks :func:`verify` yields for each recording."""
-    return (len(engine.stage_names()) + 1 if hasattr(engine, "tap") else 0) + 7
+    of_parts = 1 + (engine.precision == "bf16")
+    return (len(engine.stage_names()) + 1 + of_parts if hasattr(engine, "tap") else 0) + 7
 
 
 def check_stages(exact: Reference, stock: Reference, engine: Any, source: str, log_mel: np.ndarray) -> Iterator[Check]:
@@ -117,6 +132,46 @@ def check_stages(exact: Reference, stock: Reference, engine: Any, source: str, l
         drifts[name] = drift(got, truth)
     worst = max(drifts, key=lambda name: math.inf if math.isnan(drifts[name]) else drifts[name])
     yield Check("drift", source, drifts[worst], DRIFT_BOUND, f"largest: {worst}")
+
+
+def check_parts(exact: Reference, engine: Any, source: str, log_mel: np.ndarray) -> Iterator[Check]:
+    """What bf16's noise would hide in a whole network: the scale of every tensor, and the recurrent part by itself.
+
+    Each part gets what the engine itself made of the parts before it, so that only its own error is left.
+    """
+    if not hasattr(engine, "tap"):
+        return
+    if engine.precision == "bf16":
+        yield _check_scales(exact, engine, source, log_mel)
+    vectors = exact.vectors(log_mel).astype(np.float32)
+    weights = exact.weights
+    if engine.precision == "bf16":  # with both factors of its products rounded as the engine does, the rest is float32
+        rounded = {n: bfloat16(t) for n, t in weights.tensors.items() if n.startswith("gru.weight_ih_l0")}
+        vectors, weights = bfloat16(vectors), Weights(weights.config, weights.tensors | rounded)
+    truth, usual = (Reference(weights, precision).recurrent(vectors) for precision in ("fp64", "fp32"))
+    yield compare("recurrent part", source, engine.recurrent(vectors), truth, usual)
+
+
+def _check_scales(exact: Reference, engine: Any, source: str, log_mel: np.ndarray) -> Check:
+    taps = {name: engine.tap(name, log_mel) for name in engine.stage_names()}
+    found = {}
+    for stage, sound, changes in exact.effects(log_mel, taps, SCALE_FAULT):
+        off = taps[stage] - sound
+        for tensor, change in changes:
+            power = float(np.vdot(change, change))
+            noise = SCALE_FAULT * math.sqrt(np.vdot(off, off) / off.size / power) if power else math.inf
+            if not noise > SCALE_NOISE:
+                found[tensor] = abs(SCALE_FAULT * float(np.vdot(off, change)) / power)
+    if not found:
+        return Check("scales", source, 0.0, SCALE_BOUND, "too few frames to judge any tensor")
+    worst = max(found, key=lambda name: math.inf if math.isnan(found[name]) else found[name])
+    return Check("scales", source, found[worst], SCALE_BOUND, f"largest of {len(found)}: {worst}")
+
+
+def bfloat16(array: np.ndarray) -> np.ndarray:
+    """float32 rounded to bfloat16's nearest."""
+    rounded: np.ndarray = torch.from_numpy(array).bfloat16().float().numpy()
+    return rounded
 
 
 def check_probabilities(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import torch
 from networks import random_network
 
 from mtfa_fast import _core, reference, verification
+from mtfa_fast.benchmark.checks import Oracle
+from mtfa_fast.benchmark.networks import random_weights
 from mtfa_fast.cli import main
+from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
+from mtfa_fast.engine import cpu
 from mtfa_fast.engine.cpu import CpuEngine, CpuStream
 from mtfa_fast.features import log_mel
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.reference import Reference
-from mtfa_fast.verification import Check, check_seams, check_stages, probe, verify
+from mtfa_fast.verification import Check, check_parts, check_seams, check_stages, probe, verify
 from mtfa_fast.weights import Weights
 
 PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") else [])]
@@ -41,9 +46,45 @@ def _log_mel(weights: Weights, seconds: float) -> np.ndarray:
     return log_mel(probe(weights.config, seconds), weights.config.features)
 
 
-def scaled(weights: Weights, name: str, factor: float) -> Weights:
-    """The same network with one tensor off: what a kernel that is this much wrong makes of it."""
-    return Weights(weights.config, weights.tensors | {name: weights.tensors[name] * np.float32(factor)})
+Change = Callable[[np.ndarray], None]
+
+
+def everything(tensor: np.ndarray) -> None:
+    tensor *= np.float32(1.01)
+
+
+def one_weight(tensor: np.ndarray) -> None:
+    """The largest."""
+    tensor.flat[np.argmax(np.abs(tensor))] *= np.float32(1.01)
+
+
+def reset_gate(tensor: np.ndarray) -> None:
+    tensor[: len(tensor) // 3] *= np.float32(1.01)
+
+
+def one_band(mel: np.ndarray) -> None:
+    mel[5] *= np.float32(1.01)
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, name: str, change: Change) -> None:
+    """Engines made from now on have a fault in what they pack: the folded tensor ``name``, or the core's ``"mel"``."""
+    fold, log_mel = cpu.fold, _core.LogMel
+
+    def faulty_fold(weights: Weights) -> dict[str, np.ndarray]:
+        tensors = fold(weights)
+        tensors[name] = tensors[name].copy()  # the reference keeps the right ones
+        change(tensors[name])
+        return tensors
+
+    def faulty_log_mel(window: np.ndarray, mel: np.ndarray, *others: Any) -> Any:
+        mel = np.array(mel)
+        change(mel)
+        return log_mel(window, mel, *others)
+
+    if name == "mel":
+        monkeypatch.setattr(_core, "LogMel", faulty_log_mel)
+    else:
+        monkeypatch.setattr(cpu, "fold", faulty_fold)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -83,36 +124,59 @@ def modules_with_maps(net: SEDNet) -> set[str]:
     return {name for name, module in net.named_modules() if type(module).__name__ in kinds} - outer
 
 
-# Where the error sits, and the stage that must show it first. Scaling a norm's weight and bias scales its output.
-FAULTS = {
-    "stem": (("stem.norm.weight", "stem.norm.bias"), "stem"),
-    "deep block": (("attention.mask.inner.inner.inner.conv2.weight",), "attention.mask.inner.inner.inner"),
-    "features": (("attention.features.1.conv1.weight",), "attention.features.1"),
-    "projection": (("attention.projection.weight",), "gate"),
-    "recurrence": (("gru.weight_hh_l1_reverse",), "gru"),
-    "head": (("head.output.weight",), "probabilities"),
+# What a kernel reads wrongly, and the stage that must show it first.
+FAULTS: dict[str, tuple[str, Change, str]] = {
+    "one mel band": ("mel", one_band, "features"),
+    "stem": ("stem.conv.weight", everything, "stem"),
+    "one weight": ("attention.features.1.conv1.weight", one_weight, "attention.features.1"),
+    "deep block": ("attention.mask.inner.inner.inner.conv2.bias", everything, "attention.mask.inner.inner.inner"),
+    "projection": ("attention.projection.weight", everything, "gate"),
+    "one gate": ("gru.weight_hh_l1_reverse", reset_gate, "gru"),
+    "head": ("head.output.weight", everything, "recurrent part"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_error_of_one_percent_is_found_where_it_is(weights: Weights, fault: str) -> None:
-    names, stage = FAULTS[fault]
-    broken = weights
-    for name in names:
-        broken = scaled(broken, name, 1.01)
-    engine = CpuEngine(broken, precision="fp32", threads=2)
-    failed = [c.stage for c in verify(weights, engine, {"probe": probe(weights.config, 0.3)}) if not c.passed]
-    assert failed and failed[0] == stage, failed
+def test_an_error_of_one_percent_is_found_where_it_is(
+    weights: Weights, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, change, stage = FAULTS[fault]
+    inject(monkeypatch, name, change)
+    engine = CpuEngine(weights, precision="fp32", threads=2)
+    found = verify(weights, engine, {"probe": probe(weights.config, 0.3)})
+    assert next(check.stage for check in found if not check.passed) == stage
+
+
+BF16_FAULTS: dict[str, tuple[Change, str]] = {
+    "attention.features.0.conv1.weight": (everything, "scales"),
+    "attention.mask.inner.skip.conv2.weight": (everything, "scales"),
+    "attention.projection.weight": (everything, "scales"),
+    "gru.weight_ih_l0": (reset_gate, "recurrent part"),
+    "gru.weight_hh_l1": (reset_gate, "recurrent part"),
+    "head.hidden.weight": (everything, "recurrent part"),
+}
 
 
 @pytest.mark.skipif("bf16" not in PRECISIONS, reason=f"no bf16 products with {_core.chosen_isa()}")
-@pytest.mark.parametrize("block", ["attention.features.0", "attention.mask.inner.inner.low_out"])
-def test_an_error_of_one_percent_is_not_lost_in_bf16(weights: Weights, block: str) -> None:
-    """A kernel that makes every map 1 % too large, in one block only."""
+@pytest.mark.parametrize("name", BF16_FAULTS)
+def test_an_error_of_one_percent_is_not_lost_in_bf16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every output is rounded by up to 0.4 %."""
+    weights = random_weights(Config(FeatureConfig(mel_bands=32), NetworkConfig(channels=16, hidden=32)))
+    log_mel = Oracle(weights).input("network", 1, verification.SCALE_FRAMES)[0]
+    change, stage = BF16_FAULTS[name]
+    inject(monkeypatch, name, change)
     engine = CpuEngine(weights, precision="bf16", threads=2)
+    (failed,) = [c for c in check_parts(Reference(weights), engine, "probe", log_mel) if not c.passed]
+    assert failed.stage == stage
+    assert stage != "scales" or name.split(".conv")[0] in failed.note
+
+
+@pytest.mark.skipif("bf16" not in PRECISIONS, reason=f"no bf16 products with {_core.chosen_isa()}")
+def test_an_output_that_is_too_large_as_a_whole_is_not_lost_in_bf16(weights: Weights) -> None:
+    engine, block = CpuEngine(weights, precision="bf16", threads=2), "attention.mask.inner.inner.low_out"
     sound, log_mel = engine.tap, _log_mel(weights, 0.5)
     engine.tap = lambda name, x: sound(name, x) * (1.01 if name == block else 1)  # type: ignore[method-assign]
-    both = Reference(weights), Reference(weights, "bf16")
+    both = Reference(weights), Reference(weights, "mixed")
     failed = [c for c in check_stages(*both, engine, "probe", log_mel) if not c.passed]
     assert "drift" in [c.stage for c in failed] and block in failed[-1].note
 
@@ -199,14 +263,10 @@ def test_command(weights: Weights, tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert out.count("attention.mask.skip") == len(PRECISIONS) and "FAIL" not in out
 
-    make = CpuEngine.__init__
-
-    def broken(engine: CpuEngine, given: Weights, **options: Any) -> None:
-        make(engine, scaled(given, "attention.features.0.conv1.weight", 1.01), **options)
-
-    monkeypatch.setattr(CpuEngine, "__init__", broken)
+    inject(monkeypatch, "attention.features.0.conv1.weight", everything)
     assert main(["verify", str(sound), str(clip), "--precision", "fp32"]) == 1
     found = capsys.readouterr()
-    assert "FAIL" in found.out and "NOT EQUAL" in found.err
+    lines = [line for line in found.out.splitlines() if "FAIL" in line]
+    assert lines[0].split()[0] == "attention.features.0" and "NOT EQUAL" in found.err
     assert main(["verify", str(sound), str(tmp_path / "none.wav")]) == 2
     assert "none.wav" in capsys.readouterr().err

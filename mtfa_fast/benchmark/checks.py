@@ -35,17 +35,24 @@ class Oracle:
         self._clips = noise * weights.tensors["std"] + weights.tensors["mean"]
         self._answers: dict[tuple[Part, int, int, str], np.ndarray] = {}
 
+    def reference(self, precision: str) -> Reference:
+        """The plain network in one of ``reference.PRECISIONS``."""
+        return self._references[precision]
+
     def input(self, part: Part, batch: int, frames: int) -> np.ndarray:
         """Raw log-mel (B, T, D); for the recurrent part pooled vectors (B, T, I), T a multiple of 8."""
         if batch < 1 or frames < 1:
             raise ValueError(f"batch, frames: got {batch}, {frames}, allowed: >= 1")
         return np.stack([self._one_input(part, clip % 2, frames) for clip in range(batch)])
 
-    def check(self, part: Part, got: np.ndarray, frames: int, precision: str) -> Check:
-        """The worst clip of an answer (B, T, ...) to :meth:`input`; shapes that differ are a Refused."""
+    def check(self, part: Part, got: np.ndarray, frames: int, yardstick: str) -> Check:
+        """The worst clip of an answer (B, T, ...) to :meth:`input`, against twice the error of ``yardstick``.
+
+        Refused where a shape differs.
+        """
         checks = []
         for clip, answer in enumerate(got):
-            exact, stock = (self._answer(part, clip % 2, frames, p) for p in ("fp64", precision))
+            exact, stock = (self._answer(part, clip % 2, frames, p) for p in ("fp64", yardstick))
             if answer.shape != exact.shape:
                 raise Refused(f"answers with shape {answer.shape}, not {exact.shape}")
             checks.append(compare(part, f"clip {clip}", answer, exact, stock))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ import numpy as np
 from .. import __version__
 from ..detector import make_engine
 from ..engine.cpu import Precision
+from ..verification import SCALE_FRAMES, Check, check_parts, check_stages, compare, yardstick
 from ..weights import Weights
-from .checks import Part
+from .checks import Oracle, Part
 
 Call = Callable[[np.ndarray], np.ndarray]
 
@@ -24,14 +25,19 @@ class Contestant(Protocol):
     The call takes float32 and answers in any float: ``"network"`` raw log-mel (B, T, D) -> probabilities (B, T, K),
     ``"trunk"`` raw log-mel -> pooled vectors (B, T padded to a multiple of 8, I), ``"recurrent"`` pooled vectors
     (B, T, I) -> probabilities. ``version`` names the library, ``settings`` what was chosen in it.
+
+    ``yardstick``: the one of ``reference.PRECISIONS`` that the answers may err twice as much as. ``examine``: what
+    must hold beside the answers themselves before any of them is timed.
     """
 
     name: str
     precision: str
+    yardstick: str
     version: str
     settings: str
 
     def prepare(self, part: Part, batch: int, frames: int) -> Call: ...
+    def examine(self, oracle: Oracle) -> Iterable[Check]: ...
 
 
 class Ours:
@@ -43,18 +49,18 @@ class Ours:
     def __init__(
         self, weights: Weights, precision: Precision, threads: int, *, isa: str | None = None, device: str = "cpu"
     ) -> None:
-        self._inputs = weights.config.gru_inputs
+        on_cpu = device == "cpu"
         with _forced(isa):
-            on_cpu = device == "cpu"
             # Any: make_engine promises less than what both engines have.
             engine: Any = make_engine(weights, device=device, precision=precision, threads=threads if on_cpu else None)
         self.engine = engine
-        self.precision = self.engine.precision
+        self.precision: str = engine.precision
+        self.yardstick = yardstick(engine)
         self.name = f"mtfa-fast {self.precision}" + (f" {isa}" if isa else "")
         self.version = f"mtfa-fast {__version__}"
-        self.settings = (
-            f"{self.engine.isa}, {threads} threads" if on_cpu else str(self.engine.explain()["reasons"]["device"])
-        )
+        self.settings = f"{engine.isa}, {threads} threads" if on_cpu else str(engine.explain()["reasons"]["device"])
+        self._inputs = weights.config.gru_inputs
+        self._examined: list[Check] | None = None
 
     def prepare(self, part: Part, batch: int, frames: int) -> Call:
         engine = self.engine
@@ -66,6 +72,20 @@ class Ours:
             return lambda x: np.stack([engine.tap("gate", clip).reshape(-1, self._inputs) for clip in x])
         return lambda vectors: np.stack([engine.recurrent(clip) for clip in vectors])
 
+    def examine(self, oracle: Oracle) -> Iterable[Check]:
+        """Part by part, because bf16's noise in the answers could hide a kernel that is 1 % wrong."""
+        if self._examined is None:
+            self._examined = list(self._examine(oracle))
+        return self._examined
+
+    def _examine(self, oracle: Oracle) -> Iterator[Check]:
+        clip = oracle.input("network", 1, SCALE_FRAMES)[0]
+        exact, stock = oracle.reference("fp64"), oracle.reference(self.yardstick)
+        yield from check_stages(exact, stock, self.engine, self.name, clip)
+        yield from check_parts(exact, self.engine, self.name, clip)
+        answers = (reference.probabilities(clip) for reference in (exact, stock))
+        yield compare("probabilities", self.name, self.engine.probabilities(clip), *answers)
+
 
 class Chain:
     """The trunk of one contestant and the recurrent part of another: the best that a user can put together."""
@@ -74,6 +94,7 @@ class Chain:
         self._trunk, self._recurrent = trunk, recurrent
         self.name = f"{trunk.name} + {recurrent.name}"
         self.precision = "bf16" if "bf16" in (trunk.precision, recurrent.precision) else "fp32"
+        self.yardstick = self.precision
         self.version = f"{trunk.version}; {recurrent.version}"
         self.settings = f"trunk: {trunk.settings}; recurrent part: {recurrent.settings}"
 
@@ -84,6 +105,9 @@ class Chain:
         trunk = self._trunk.prepare("trunk", batch, frames)
         recurrent = self._recurrent.prepare("recurrent", batch, padded)
         return lambda log_mel: recurrent(trunk(log_mel))[:, :frames]
+
+    def examine(self, oracle: Oracle) -> Iterable[Check]:
+        return ()
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Each gets what is best for it: norms folded into the convolutions, no padding inside the graph, channels-last,
 its recurrent part in float32 where bf16 is slower, the settings that were fastest in a search
-(``benchmarks/search.py``). A library that is not installed raises ImportError where it is made.
+(``benchmarks/search.py``, with its results in ``benchmarks/README.md``). A library that is not installed raises
+ImportError where it is made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import cached_property
 from importlib import import_module, metadata
@@ -25,8 +26,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..config import HOURGLASS_DEPTH
 from ..nn import ResidualBlock, Stem
 from ..nn.convert import from_weights
+from ..verification import Check
 from ..weights import Weights
-from .checks import Part
+from .checks import Oracle, Part
 from .contestants import Call, Contestant
 
 STEP = 2**HOURGLASS_DEPTH
@@ -70,7 +72,7 @@ class Plain(nn.Module):
 
 
 class Eager:
-    """Stock PyTorch, convolutions channels-last; ``settings`` for the search only."""
+    """Stock PyTorch, convolutions channels-last; contiguous only for the search."""
 
     library = "torch"
 
@@ -80,7 +82,7 @@ class Eager:
         self._weights, self._threads, self._device = weights, threads, device
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._channels_last = channels_last
-        self.precision = precision
+        self.precision = self.yardstick = precision
         self.name = f"torch {precision}"
         self.version = f"torch {torch.__version__}"
         layout = "channels-last" if channels_last else "contiguous"
@@ -99,6 +101,9 @@ class Eager:
             return answer
 
         return _padded(call, part, frames)
+
+    def examine(self, oracle: Oracle) -> Iterable[Check]:
+        return ()
 
     def _ready(self, module: Plain, part: Part, batch: int, frames: int) -> Callable[[Tensor], Tensor]:
         return module
@@ -147,7 +152,7 @@ class _Exported:
         import_module(self.library)
         import_module("onnx")
         self._weights, self._threads = weights, threads
-        self.precision = precision
+        self.precision = self.yardstick = precision
 
     @cached_property
     def _folder(self) -> tempfile.TemporaryDirectory[str]:
@@ -160,23 +165,31 @@ class _Exported:
             export(self._weights, part, batch, frames_inside, path)
         return _padded(self._session(path), part, frames)
 
+    def examine(self, oracle: Oracle) -> Iterable[Check]:
+        return ()
+
     def _session(self, path: Path) -> Call:
         raise NotImplementedError
 
 
 class OnnxRuntime(_Exported):
-    """ONNX Runtime's CPU provider with all graph optimisations (its default)."""
+    """ONNX Runtime's CPU provider with all graph optimisations (its default).
+
+    ``options``: attributes of SessionOptions, enumerations by number; ``entries``: of its configuration.
+    """
 
     library = "onnxruntime"
 
-    def __init__(self, weights: Weights, precision: str, threads: int, **options: Any) -> None:
+    def __init__(
+        self, weights: Weights, precision: str, threads: int, entries: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         if precision != "fp32":
             raise ValueError(f"precision: got {precision!r}, allowed: fp32, the CPU provider has no bf16 kernels")
         super().__init__(weights, precision, threads)
-        self._options = options
+        self._options, self._entries = options, dict(entries or {})
         self.name = f"ONNX Runtime {precision}"
         self.version = f"onnxruntime {metadata.version('onnxruntime')}"
-        what = "".join(f", {key}={value}" for key, value in options.items())
+        what = "".join(f", {key}={value}" for key, value in (self._options | self._entries).items())
         self.settings = f"CPU provider, {threads} threads{what}"
 
     def _session(self, path: Path) -> Call:
@@ -184,7 +197,9 @@ class OnnxRuntime(_Exported):
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self._threads, 3
         for key, value in self._options.items():
-            options.add_session_config_entry(key, str(value))
+            setattr(options, key, type(getattr(options, key))(value))
+        for key, value in self._entries.items():
+            options.add_session_config_entry(key, value)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 

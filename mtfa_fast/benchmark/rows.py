@@ -112,8 +112,10 @@ def compare(
 
     def entry(c: Contestant) -> Entry:
         def ready() -> tuple[Check, Callable[[], object]]:
+            for check in c.examine(oracle):
+                require(check)
             call = c.prepare(part, batch, frames)
-            return oracle.check(part, call(given), frames, c.precision), partial(call, given)
+            return oracle.check(part, call(given), frames, c.yardstick), partial(call, given)
 
         return Entry(Row(c.name, part, batch, frames, c.precision, c.version, c.settings), ready)
 

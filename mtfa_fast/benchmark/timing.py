@@ -115,7 +115,7 @@ def in_turns(
 
 def _slot(call: Callable[[], object]) -> float:
     found: list[float] = []
-    while sum(found) < SLOT_SECONDS:
+    while not found or sum(found) < SLOT_SECONDS:
         start = time.perf_counter()
         call()
         found.append(time.perf_counter() - start)

@@ -1,0 +1,113 @@
+"""Which settings of each peer are its fastest: all that its documentation offers for one CPU, timed in turns.
+
+python -m benchmarks.run --only search    measures what benchmarks/README.md shows; benchmark.peers uses the fastest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.contest import Contest
+from mtfa_fast.benchmark.checks import Part
+from mtfa_fast.benchmark.contestants import Contestant
+from mtfa_fast.benchmark.peers import Compiled, Eager, OnnxRuntime, OpenVino, Plain
+from mtfa_fast.benchmark.rows import Row
+from mtfa_fast.weights import Weights
+
+
+class Autocast(Eager):
+    """PyTorch in bf16 by its own choice of operations, the recurrent part among them."""
+
+    def _ready(self, module: Plain, part: Part, batch: int, frames: int) -> Callable[[Tensor], Tensor]:
+        module.float()
+        module.dtype = torch.float32
+
+        def call(x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return module(x).float()
+
+        return call
+
+
+class Scripted(Eager):
+    """PyTorch's older compiler: traced, frozen, optimised for inference (oneDNN's graph fusions)."""
+
+    def _ready(self, module: Plain, part: Part, batch: int, frames: int) -> Callable[[Tensor], Tensor]:
+        example = torch.zeros(batch, frames + -frames % 8, self._weights.config.features.mel_bands)
+        with torch.no_grad():
+            found: Callable[[Tensor], Tensor] = torch.jit.optimize_for_inference(
+                torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
+            )
+        return found
+
+
+ONNX_RUNTIME = {
+    "defaults": {},
+    "no spinning": {"entries": {"session.intra_op.allow_spinning": "0"}},
+    "graph optimisation: extended": {"graph_optimization_level": 2},
+    "graph optimisation: basic": {"graph_optimization_level": 1},
+    "no memory arena": {"enable_cpu_mem_arena": False},
+    "parallel execution": {"execution_mode": 1, "inter_op_num_threads": 2},
+    "denormals as zero": {"entries": {"session.set_denormal_as_zero": "1"}},
+}
+OPENVINO = {
+    "latency hint": {},
+    "throughput hint": {"PERFORMANCE_HINT": "THROUGHPUT"},
+    "latency hint, 1 stream": {"NUM_STREAMS": 1},
+    "latency hint, 2 streams": {"NUM_STREAMS": 2},
+    "latency hint, not pinned": {"ENABLE_CPU_PINNING": False},
+    "latency hint, no hyper-threading": {"ENABLE_HYPER_THREADING": False},
+    "latency hint, denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True},
+}
+COMPILED = {
+    "freezing": {},
+    "freezing, max-autotune": {"mode": "max-autotune-no-cudagraphs"},
+}
+
+
+def _named(contestant: Contestant, what: str) -> Contestant:
+    contestant.name += f": {what}"
+    return contestant
+
+
+def candidates(weights: Weights, threads: int, compiled: bool) -> dict[str, Iterator[Contestant]]:
+    """By library."""
+
+    def eager() -> Iterator[Contestant]:
+        for precision in ("fp32", "bf16"):
+            for channels_last in (True, False):
+                layout = "channels-last" if channels_last else "contiguous"
+                yield _named(Eager(weights, precision, threads, channels_last=channels_last), layout)
+        yield _named(Autocast(weights, "bf16", threads), "channels-last, autocast, recurrent part too")
+        yield _named(Scripted(weights, "fp32", threads), "channels-last, TorchScript frozen")
+        if compiled:
+            for precision in ("fp32", "bf16"):
+                for what, options in COMPILED.items():
+                    yield _named(Compiled(weights, precision, threads, **options), what)
+
+    def onnxruntime() -> Iterator[Contestant]:
+        for what, options in ONNX_RUNTIME.items():
+            yield _named(OnnxRuntime(weights, "fp32", threads, **options), what)
+
+    def openvino() -> Iterator[Contestant]:
+        for precision in ("fp32", "bf16"):
+            for what, options in OPENVINO.items():
+                yield _named(OpenVino(weights, precision, threads, **options), what)
+
+    return {"torch": eager(), "onnxruntime": onnxruntime(), "openvino": openvino()}
+
+
+def rows(contest: Contest) -> list[Row]:
+    """The whole network on a shorter clip, each library's candidates beside each other."""
+    plan, found = contest.plan, list[Row]()
+    for library, contestants in candidates(contest.weights, contest.threads, plan.compiled).items():
+        try:
+            each = list(contestants)
+        except ImportError:
+            contest.missing[library] = f"not installed ({library})"
+            continue
+        found += contest.compare(each, "network", frames=plan.search_frames, seconds=plan.seconds / 2)
+    return found

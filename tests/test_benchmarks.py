@@ -1,0 +1,362 @@
+"""Benchmarks refuse what is wrong, name their noise, and print what the result files say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import compare as compare_runs
+from benchmarks import plots, report, run
+from benchmarks.contest import Contest, Plan
+from benchmarks.results_files import device_name, load, newest, rows_of, save
+from mtfa_fast import _core
+from mtfa_fast.benchmark import checks, timing
+from mtfa_fast.benchmark.checks import Oracle, Refused
+from mtfa_fast.benchmark.contestants import Ours
+from mtfa_fast.benchmark.machine import added_memory, copy_bandwidth
+from mtfa_fast.benchmark.networks import operations, random_weights, traffic
+from mtfa_fast.benchmark.peers import peers
+from mtfa_fast.benchmark.rows import Entry, Row, compare, race
+from mtfa_fast.benchmark.timing import Ratio, Times, in_turns
+from mtfa_fast.cli import main
+from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
+from mtfa_fast.engine import cpu
+from mtfa_fast.nn.convert import from_weights
+from mtfa_fast.reference import Reference
+from mtfa_fast.verification import Check
+from mtfa_fast.weights import Weights
+
+SMALL = Config(FeatureConfig(mel_bands=32), NetworkConfig(channels=16, hidden=16))
+FRAMES = 37  # odd: everybody pads
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(random_weights(SMALL))
+
+
+# --- what is timed has been checked ---
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Engines made from now on pack the folded tensor ``name`` 1 % too large."""
+    fold = cpu.fold
+
+    def faulty(weights: Weights) -> dict[str, np.ndarray]:
+        tensors = fold(weights)
+        return tensors | {name: tensors[name] * np.float32(1.01)}
+
+    monkeypatch.setattr(cpu, "fold", faulty)
+
+
+FAULTS = ("attention.mask.skip.conv2.weight", "gru.weight_hh_l1")
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_no_time_for_a_kernel_that_is_one_percent_wrong(
+    oracle: Oracle, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contestants = [Ours(oracle.weights, precision, threads=2)]
+    for name in FAULTS:
+        with monkeypatch.context() as patch:
+            inject(patch, name)
+            contestants.append(Ours(oracle.weights, precision, threads=2))
+        contestants[-1].name = name
+    good, *bad = compare(contestants, oracle, "network", frames=FRAMES, rounds=3, seconds=0.0)
+    assert good.times is not None and good.refused == ""
+    for row in bad:
+        assert row.times is None and row.refused.startswith("wrong: error"), row
+
+
+def test_command_shows_no_time_for_a_wrong_kernel(
+    oracle: Oracle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    oracle.weights.save(path)
+    arguments = ["bench", "--weights", str(path), "--clip", "0.7", "--seconds", "0.05", "--threads", "2"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "mtfa-fast fp32" in out and " ms " in out and "of the fp32 peak" in out
+    assert main([*arguments, "--json", "--precision", "fp32"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert {row["part"] for row in data["rows"]} == {"network", "trunk", "recurrent"}
+    assert all(row["check"]["passed"] and row["seconds"]["p50"] > 0 for row in data["rows"])
+    assert data["rooflines"]["fp32"] > 1e8 and data["threads"] == 2
+
+    inject(monkeypatch, FAULTS[0])
+    assert main(arguments) == 1
+    found = capsys.readouterr()
+    assert "wrong: error" in found.out and " ms " not in found.out
+    assert "NOT EQUAL" in found.err
+    assert main(["bench", "--weights", str(path), "--batch", "0"]) == 2
+
+
+def test_every_peer_computes_the_same_network(oracle: Oracle) -> None:
+    """torch.compile is left out here: it compiles for a minute."""
+    found, missing = peers(oracle.weights, threads=2)
+    assert missing == {}, "the test extra installs every peer"
+    others = [peer for peer in found if not peer.name.startswith("torch.compile")]
+    assert len(others) == 5
+    for part, frames in (("network", FRAMES), ("trunk", FRAMES), ("recurrent", 40)):
+        for row in compare(others, oracle, part, batch=2, frames=frames, rounds=3, seconds=0.0):  # type: ignore[arg-type]
+            assert row.refused == "" and row.times is not None, row
+
+
+def test_a_missing_peer_is_named(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found, missing = peers(oracle.weights, threads=1)
+    assert missing.keys() == {"OpenVINO fp32", "OpenVINO bf16"} and "openvino" in missing["OpenVINO bf16"]
+    assert "ONNX Runtime fp32" in {peer.name for peer in found}
+
+
+def test_failures_and_wrong_shapes_are_refused_and_the_others_go_on(oracle: Oracle) -> None:
+    blank = Row("", "network", 1, 8, "fp32", "", "")
+    good = Check("network", "", 0.5, 1.0)
+
+    def raises() -> tuple[Check, Callable[[], object]]:
+        raise RuntimeError("no memory for this shape")
+
+    entries = [
+        Entry(Row(**blank.__dict__ | {"name": "raises"}), raises),
+        Entry(Row(**blank.__dict__ | {"name": "nan"}), lambda: (Check("network", "", float("nan"), 1.0), list)),
+        Entry(Row(**blank.__dict__ | {"name": "good"}), lambda: (good, list)),
+    ]
+    rows = {row.name: row for row in race(entries, rounds=3, seconds=0.0)}
+    assert rows["raises"].refused == "failed: RuntimeError: no memory for this shape"
+    assert rows["nan"].refused.startswith("wrong") and rows["nan"].times is None
+    assert rows["good"].times is not None
+    with pytest.raises(Refused, match=r"shape \(8, 2\), not \(8, 3\)"):
+        oracle.check("network", np.zeros((1, 8, 2)), 8, "fp32")
+
+
+# --- the oracle ---
+
+
+def test_answers_to_repeated_clips_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five periods computed from three, against five computed as they are."""
+    monkeypatch.setattr(checks, "PERIOD", 96)  # more than the 87 frames that a trunk's frame can see on either side
+    oracle = Oracle(random_weights(SMALL))
+    (given,) = oracle.input("network", 1, 5 * 96)
+    assert given.shape == (480, 32)
+    exact = Reference(oracle.weights)
+    for part, want in (("network", exact.probabilities(given)), ("trunk", exact.vectors(given))):
+        got = oracle._answer(part, 0, 480, "fp64")  # type: ignore[arg-type]
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+    first, second, third = oracle.input("network", 3, 20)
+    assert (first == third).all() and (first != second).any()
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    for variant in ("mtfa", "resatt", "res"):
+        config = Config(FeatureConfig(mel_bands=16), NetworkConfig(variant=variant, channels=8, hidden=8))  # type: ignore[arg-type]
+        net = from_weights(random_weights(config))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net.attention(net.stem(torch.zeros(1, 1, 24, 16)))
+        assert operations(config, 21)["trunk"] == counter.get_total_flops()
+    # 4 blocks' worth of full maps at 8 channels would be 4 * 5 * 24 * 16 * 8 values; the hourglass's lower scales less.
+    assert traffic(config, 21, 4) == 2 * 5 * 24 * 16 * 8 * 4  # "res": two blocks
+
+
+# --- time and noise ---
+
+
+def test_contestants_run_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SLOT_SECONDS", 0.0)
+    order: list[str] = []
+    calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    found = in_turns(calls, rounds=4)
+    assert "".join(order) == "abc" * 5, "one uncounted call each, then four rounds"
+    assert all(len(times.rounds) == 4 for times in found.values())
+    order.clear()
+    in_turns(calls, rounds=100, seconds=0.0, least=3, warm=False)
+    assert "".join(order) == "abc" * 3
+    with pytest.raises(ValueError, match="rounds: got 2 of 3 calls"):
+        in_turns(calls, rounds=2)
+
+
+def test_times_are_times() -> None:
+    found = in_turns({"short": lambda: time.sleep(0.002), "long": lambda: time.sleep(0.02)}, rounds=3)
+    assert 0.002 <= found["short"].median < 0.02 <= found["long"].median
+    low, middle, high = found["long"].percentiles
+    assert low <= middle <= high
+
+
+def test_a_ratio_that_noise_covers_is_not_called() -> None:
+    fast = Times((1.0, 1.1, 0.9, 1.0, 1.05))
+    assert str(Ratio.of(Times((2.0, 2.2, 1.8, 2.0, 2.1)), fast)) == "2.00x", "both disturbed alike: the ratio is exact"
+    assert str(Ratio.of(Times((1.1, 1.0, 1.0, 0.9, 1.2)), fast)) == "within noise"
+    assert str(Ratio.of(Times((2.0, 4.0, 1.5, 3.0, 2.1)), fast)) == "1.9 to 3.1x"
+    assert str(Ratio.of(Times((25.0, 26.0, 25.0)), Times((1.0, 1.0, 1.0)))) == "25x"
+    with pytest.raises(ValueError, match="rounds: got 2 and 3"):
+        Ratio.of(Times((1.0, 2.0)), Times((1.0, 1.0, 1.0)))
+
+
+def test_peaks_bound_what_a_library_reaches() -> None:
+    isas = _core.available_isas()
+    peaks = [_core.peak_flops(isa, False, 1) for isa in isas]
+    assert peaks[0] > 1e8
+    # Each instruction set is at least as wide as the one before; a core of a laptop may lower its clock for it.
+    assert all(wider > 0.6 * narrower for narrower, wider in pairwise(peaks))
+    assert _core.peak_flops("portable", True, 1) == 0
+    with pytest.raises(ValueError, match="sse9"):
+        _core.peak_flops("sse9", False, 1)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        a = torch.ones(768, 768)
+        best = min(timing._slot(lambda: a @ a) for _ in range(3))
+    finally:
+        torch.set_num_threads(threads)
+    reached = 2 * 768**3 / best
+    assert reached < 1.3 * max(peaks), "a matrix product faster than the peak: the peak is wrong"
+
+
+def test_bandwidth_and_memory_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtfa_fast.benchmark.machine.COPY_BYTES", 2**24)
+    assert 1e8 < copy_bandwidth(1, repeats=1) < 1e13
+    found: list[float] = []
+    with added_memory(found):
+        block = np.ones(60_000_000, np.uint8)
+        del block
+    with added_memory(found):
+        pass
+    assert 55e6 < found[0] < 90e6 and found[1] < 5e6
+
+
+# --- results and README ---
+
+
+def result_rows() -> list[Row]:
+    check = Check("network", "", 2e-4, 4e-3, "note")
+    times = {"mtfa-fast bf16": (0.2, 0.21, 0.19), "torch fp32": (1.0, 1.05, 0.95)}
+    rows = [
+        Row(name, "network", 1, 1501, name[-4:], "some 1.0", "2 threads", check, Times(rounds, 0.0, 0.5))
+        for name, rounds in times.items()
+    ]
+    return [*rows, Row("OpenVINO bf16", "network", 1, 1501, "bf16", "", "", refused="wrong: error 1 beyond 0.1")]
+
+
+FACTS: dict[str, Any] = {
+    "device": "Some CPU (family 1, model 2)",
+    "threads": 2,
+    "versions": {"torch": "2.13"},
+    "commit": "abc",
+    "date": "2026-01-02T03:04:05+00:00",
+    "rooflines": {"fp32": 2e11, "bf16": 4e11, "copy": 3e10},
+    "load": 0.1,
+    "missing": {},
+}
+
+
+def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
+    rows = result_rows()
+    for section in ("headline", "lengths"):
+        save(tmp_path, section, FACTS, rows)
+    trunk = [Row(**row.__dict__ | {"part": "trunk"}) for row in rows]
+    save(tmp_path, "stages", FACTS, trunk)
+    device = device_name(FACTS)
+    assert newest(tmp_path) == device
+    assert rows_of(load(tmp_path, device, "headline")) == [
+        Row(**row.__dict__ | {"check": row.check and Check("network", "", 2e-4, 4e-3, "note")}) for row in rows
+    ]
+    results = report.Results(tmp_path, device)
+    table = report.render(results)
+    assert "| **mtfa-fast bf16** | 200 ms | – | 200 ms | 150 | 146% | 2e-04 | – |" in table
+    assert "| torch fp32 | 1000 ms | – | 1000 ms | 30 | 58% | 2e-04 | 5.00x |" in table
+    assert "wrong: error 1 beyond 0.1" in table and "Some CPU" in table
+
+    text = report.replaced(f"a\n{report.START}\nold\n{report.END}\nb\n", table)
+    assert text == f"a\n{report.START}\n{table}{report.END}\nb\n"
+    with pytest.raises(ValueError, match="got 0 and 0 markers"):
+        report.replaced("nothing", table)
+
+    drawn = plots.draw(results, tmp_path / "one")
+    assert [path.name for path in drawn] == ["speed.svg", "roofline.svg", "length.svg"]
+    assert "mtfa-fast bf16, 1 x 1501: 200 ms; torch fp32, 1 x 1501: 1000 ms" in drawn[0].read_text(encoding="utf-8")
+
+
+def test_pages_have_the_numbers_of_the_files() -> None:
+    device = newest(report.RESULTS)
+    assert device is not None
+    results = report.Results(report.RESULTS, device)
+    for path, tables in ((report.README, report.render(results)), (report.SEARCHED, report.render_search(results))):
+        text = path.read_text(encoding="utf-8")
+        assert report.replaced(text, tables) == text, f"{path.name}: run python -m benchmarks.report"
+
+
+def test_plots_show_the_numbers_of_the_files() -> None:
+    device = newest(report.RESULTS)
+    assert device is not None
+    results = report.Results(report.RESULTS, device)
+    for name, section, part in plots.PLOTS:
+        timed = [row for row in results.rows(section, part) if row.times]
+        path = report.IMAGES / f"{name}.svg"
+        assert path.exists() == bool(timed), f"{path.name}: run python -m benchmarks.report"
+        if timed:
+            assert plots.numbers(timed) in path.read_text(encoding="utf-8"), (
+                f"{path.name}: run python -m benchmarks.report"
+            )
+
+
+def test_two_runs_are_compared_ratio_by_ratio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs, refused = result_rows()
+    for name, factor in (("a", 1.0), ("b", 1.08), ("c", 1.2)):
+        slower = dataclasses.replace(theirs, times=Times(tuple(factor * t for t in (1.0, 1.05, 0.95))))
+        save(tmp_path / name, "headline", FACTS, [ours, slower, refused])
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out = capsys.readouterr().out
+    assert "8.0%         5.00x         5.40x  headline, network, 1 x 1501: torch fp32 to mtfa-fast bf16" in out
+    assert "1 ratios called in both runs, 0 not" in out
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "c")]) == 1
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "nothing")]) == 1
+    assert "no ratio that both runs call" in capsys.readouterr().out
+
+
+def test_sections_write_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--small", "--only", "headline,memory", "--threads", "2", "--out", str(tmp_path)]) == 0
+    device = newest(tmp_path)
+    assert device is not None
+    headline = load(tmp_path, device, "headline")
+    assert headline is not None and headline["commit"] and headline["versions"]["torch"]
+    rows = rows_of(headline)
+    assert {row.part for row in rows} == {"network", "wave to events"}
+    for row in rows:
+        assert row.refused == "" and row.check is not None and row.check.passed and row.times is not None, row
+    memory = rows_of(load(tmp_path, device, "memory"))
+    assert all(row.memory is not None and row.memory >= 0 and not row.refused for row in memory)
+    assert "mtfa-fast" in capsys.readouterr().out
+
+
+def test_a_chain_is_the_best_of_two_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    contest = Contest(Plan.small(), threads=2)
+    names = [peer.name for peer in contest.peers]
+    times = {"trunk": [3.0, 3.0, 3.0, 1.0, 2.0], "recurrent": [3.0, 3.0, 1.0, 2.0, 2.0]}
+    contest.__dict__["stages"] = {
+        part: [
+            Row(name, part, 1, 40, "fp32", "", "", times=Times((seconds,) * 3))
+            for name, seconds in [("mtfa-fast bf16", 0.1), *zip(names, values, strict=True)]
+        ]
+        for part, values in times.items()
+    }
+    chain = contest.chain()
+    assert chain is not None and chain.name == f"{names[3]} + {names[2]}"
+    (row,) = contest.compare([chain], "network", frames=FRAMES)
+    assert row.times is not None, row.refused
+
+
+def test_bad_options_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in ((["--only", "x"], "got x"), (["--small"], "another folder")):
+        with pytest.raises(SystemExit):
+            run.main(arguments)
+        assert message in capsys.readouterr().err
