@@ -24,10 +24,11 @@ pytest.importorskip("torch")
 from mtfa_fast.cli import main
 from mtfa_fast.commands.experiment import table1 as command
 from mtfa_fast.data.layout import open_mixture_set
-from mtfa_fast.data.recipes import read_recipes, recipes_path
+from mtfa_fast.data.recipes import MixtureParameters, draw, load_sources, read_recipes, recipes_path
 from mtfa_fast.detector import Detector
 from mtfa_fast.evaluation import evaluate
 from mtfa_fast.experiments.config import Table1Config
+from mtfa_fast.experiments.recordings import mix_test
 from mtfa_fast.experiments.report import markdown, table
 from mtfa_fast.experiments.table1 import table1
 from mtfa_fast.weights import Weights
@@ -49,6 +50,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sources")
     for subset in ("devtrain", "devtest"):  # the same files in both, of which the table must warn
         make_sources(root, subset=subset, events=3)
+    shutil.copy(root / "bgs/audio/b000.wav", root / "bgs/audio/b001.wav")  # at 44.1 kHz: resampling takes its time
     return root
 
 
@@ -202,7 +204,7 @@ def test_protocol_of_mixtures_and_a_network_a_class(sources: Path, tmp_path: Pat
     """Training and validation mixtures share no recording; an epoch is every chunk once."""
     settings = config(
         sources, tmp_path, **ONE | {"classes": ("babycry", "gunshot"), "one_network": False, "mixtures": 4,
-        "steps_per_epoch": 0, "validation_chunks": 0, "chunk_frames": 751, "chunk_shift": 750, "epochs": 1},
+        "steps_per_epoch": 0, "validation_chunks": 0, "chunk_frames": 300, "chunk_shift": 1201, "epochs": 1},
     )  # fmt: skip
     told: list[dict[str, Any]] = []
     table1(settings, told.append)
@@ -360,6 +362,28 @@ def test_folders_that_are_not_this_experiments(
     assert "not an experiment of this version" in refused(out)
 
 
+def test_a_training_that_diverges_ends_with_a_reason(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["experiment", "table1", str(sources), "-o", str(tmp_path / "out"), *options(ONE)]
+    assert main([*arguments, "--learning-rate", "1e30"]) == 1
+    assert "mtfa-fast: loss is nan at step" in capsys.readouterr().err
+
+
+def test_the_test_set_is_the_official_recipes(sources: Path, tmp_path: Path) -> None:
+    """One class has the mixtures that it has among all; the quirk puts an event where its last draw put it."""
+    drawn = draw(load_sources(sources, "test"), MixtureParameters(12, seed=9), replicate_quirk=True)["gunshot"]
+    settings = config(sources, tmp_path, **ONE | {"test_mixtures": 12, "data_seed": 9, "replicate_quirk": True})
+    made = mix_test(settings, None)
+    assert [bool(m.events) for m in made] == [d.event is not None for d in drawn]
+    onsets = [m.events[0].onset for m in made if m.events]
+    assert onsets == [d.onset for d in drawn if d.event] and len(set(onsets)) < len(onsets)
+    kept = {m.path: m.path.stat().st_mtime_ns for m in made}
+    made[0].path.unlink()
+    assert mix_test(settings, None) == made
+    assert {m.path: m.path.stat().st_mtime_ns for m in made[1:]} == {m.path: kept[m.path] for m in made[1:]}
+
+
 def test_command_has_every_option_with_the_librarys_default() -> None:
     found = {name: p.default for name, p in inspect.signature(command).parameters.items()}
     library = {f.name: f.default for f in dataclasses.fields(Table1Config)}
@@ -370,8 +394,9 @@ def test_command_has_every_option_with_the_librarys_default() -> None:
 
 def test_defaults_are_the_papers_protocol() -> None:
     settings = Table1Config("s", "o")
-    assert len(settings.networks()) == 3 * 3 * 3
-    for network in settings.networks()[:9]:
+    networks = settings.networks()
+    assert [n.seed for n in networks] == [0] * 9 + [1] * 9 + [2] * 9  # what is unfinished compares what it has
+    for network in networks[:9]:
         run = settings.training(network, "s", "v", 7, 9)
         (label,) = network.classes
         (decision,) = run.config.classes
@@ -379,6 +404,12 @@ def test_defaults_are_the_papers_protocol() -> None:
         assert run.config.network.dropout == (0.4 if label == "gunshot" else 0.3)
         assert (decision.threshold, decision.filter_frames) == (0.2 if label == "glassbreak" else 0.4, 27)
         assert (run.config.network.channels, run.config.network.hidden, run.recorded) == (64, 64, True)
+        # The variants differ in nothing else.
+        (other,) = (n for n in networks[:9] if n.variant == "mtfa" and n.classes == network.classes)
+        as_mtfa = dataclasses.replace(run.config, network=dataclasses.replace(run.config.network, variant="mtfa"))
+        assert dataclasses.replace(run, config=as_mtfa, output="") == dataclasses.replace(
+            settings.training(other, "s", "v", 7, 9), output=""
+        )
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def table1(config: Table1Config, report: Report | None = None) -> Path:
         if any(n not in scores["test"] for n in networks):
             from ..training import train as run  # torch: a finished experiment does without, another says so first
 
-            tell({"stage": "mixing the test set"})
+            tell({"stage": "test set"})
             sets["test"] = mix_test(config, _counted(tell))
         for number, network in enumerate(networks, 1):
             missing = [name for name in sets if network not in scores[name]]
@@ -78,7 +78,7 @@ def _training(config: Table1Config, network: Network, train: SourceSet, tell: Re
     """The run of a network, its mixtures made where they are not there yet."""
     if not config.mixtures:
         return config.training(network, config.sources, "", config.steps_per_epoch, config.validation_chunks or 256)
-    tell({"stage": "mixing the training set"})
+    tell({"stage": "training set"})
     learned, validated = mix_training(config, train, _counted(tell))
     count = partial(_chunk_count, config, network)
     return config.training(
