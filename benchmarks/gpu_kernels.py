@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.gpu_network import engine, network
 from benchmarks.gpu_rows import DEVICE, Rows, times
 from mtfa_fast import ops
 from mtfa_fast.backends import gru_layers
 from mtfa_fast.backends.cuda import bigru as cuda_bigru
 from mtfa_fast.backends.cuda import library
 from mtfa_fast.backends.cuda import residual_block as cuda_block
+from mtfa_fast.ops._dispatch import Table
 
 FRAMES, BANDS, CHANNELS = 1504, 128, 64  # the 30 s clip, padded to a multiple of 8
 CHUNK = 256  # frames of a training chunk
@@ -235,6 +237,29 @@ def pointwise(rows: Rows, quick: bool) -> None:
         rows.compare("pointwise", f"median_filter of bool, {backend}", call, wanted, 0.0, batch=64)
 
 
+def ends(rows: Rows, quick: bool) -> None:
+    """Stem and pooling on 8 full-size clips: Triton's against torch's."""
+    torch.manual_seed(0)
+    x = torch.randn(8, FRAMES, BANDS, device=DEVICE)
+    mean, std = torch.randn(BANDS, device=DEVICE), torch.rand(BANDS, device=DEVICE) + 0.5
+    weight, bias = torch.randn(CHANNELS, 1, 3, 3, device=DEVICE), torch.randn(CHANNELS, device=DEVICE)
+    args = (x, mean, std, weight, bias)
+    exact = Table("stem").choose("reference", *args, torch.float64)(
+        *(a[:1].double() for a in args[:1]), *(a.double() for a in args[1:]), torch.float64
+    )
+    large = maps(8, FRAMES, BANDS)
+    size = 2.0 * large.numel()
+    for backend in ("triton", "reference"):
+        stem = partial(Table("stem").choose(backend, *args, torch.bfloat16), *args, torch.bfloat16)
+        rows.compare("ends", f"stem, {backend}", stem, exact, 3e-3, part=lambda r: r[:1], work={"bytes": size}, batch=8)
+        for down, across in ((2, 2), (1, 8)):
+            wanted = F.max_pool2d(large[:1].double(), (down, across))
+            pool = partial(Table("max_pool").choose(backend, large, down, across), large, down, across)
+            moved = {"bytes": size * (1 + 1 / (down * across))}
+            name = f"max_pool {down} x {across}, {backend}"
+            rows.compare("ends", name, pool, wanted, 0.0, part=lambda r: r[:1], work=moved, batch=8)
+
+
 def small(rows: Rows, quick: bool) -> None:
     """Every CUDA kernel once on small odd shapes, for compute-sanitizer. No times."""
     torch.manual_seed(0)
@@ -252,64 +277,7 @@ def small(rows: Rows, quick: bool) -> None:
     rows.add("small", "all CUDA kernels ran", passed=True, residual_block=answer.reason or "ran")
 
 
-def network(rows: Rows, quick: bool) -> None:
-    """Spectrogram to probabilities in bf16: the plain network, compiled, and with the fast layers."""
-    from mtfa_fast.config import Config
-    from mtfa_fast.nn import SEDNet
-    from mtfa_fast.nn.convert import from_weights
-    from mtfa_fast.nn.fast import accelerate
-    from mtfa_fast.weights import Weights, find, shipped
-
-    torch.manual_seed(0)
-    names = shipped()
-    net = (from_weights(Weights.load(find(names[0]))) if names else SEDNet(Config())).to(DEVICE).eval()
-    half = copy.deepcopy(net).bfloat16().to(memory_format=LAST)  # type: ignore[call-overload]
-    fast = accelerate(copy.deepcopy(half))
-    for batch in (1,) if quick else (1, 32):
-        x = torch.randn(batch, FRAMES, BANDS, device=DEVICE)
-        with torch.no_grad():
-            reference = torch.sigmoid(net(x))
-            makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
-                "fast layers, CUDA graph": partial(graphed, fast, x.bfloat16()),
-                "fast layers, eager": lambda: fast,
-                "plain, channels-last, eager": lambda: half,
-                "plain, channels-last, CUDA graph": partial(graphed, half, x.bfloat16()),
-                "plain, channels-last, torch.compile(max-autotune)": partial(torch.compile, half, mode="max-autotune"),
-            }
-            for name, make in makers.items():
-                facts: dict[str, Any] = {"batch": batch, "steps": FRAMES, "dtype": "torch.bfloat16"}
-                try:
-                    ready = make()
-                except Exception as problem:
-                    rows.add("network", name, **facts, passed=False, problem=str(problem)[:400])
-                    continue
-                rows.compare("network", name, partial(probabilities, ready, x.bfloat16()), reference, 2e-2, **facts)
-
-
-def probabilities(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return torch.sigmoid(net(x).float())
-
-
-def graphed(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """``net(x)`` captured once; a call replays it on the same memory, whatever its argument."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            net(x)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out: Tensor = net(x)
-
-    def replay(_: Tensor) -> Tensor:
-        graph.replay()
-        return out
-
-    return replay
-
-
-STEPS = {step.__name__: step for step in (probe, rooflines, conv, gru, block, pointwise, small, network)}
+STEPS = {step.__name__: step for step in (probe, rooflines, conv, gru, block, pointwise, ends, small, engine, network)}
 
 
 def main() -> None:

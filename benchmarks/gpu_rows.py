@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda")
 FLUSH_BYTES = 512 * 2**20  # several times the L2 cache of any GPU so far
 LOST = re.compile(r"CUDA error(:| 7\d\d)")  # torch's words, and the library's for faults; nothing runs after them
-UNITS = {"bytes": ("GB/s", 1e6), "flop": ("TFLOP/s", 1e9)}
+UNITS = {"bytes": ("GB/s", 1e6), "flop": ("TFLOP/s", 1e9), "clips": ("clips/s", 1e-3)}
 
 
 class Rows:
@@ -51,7 +51,7 @@ class Rows:
     ) -> None:
         """Times ``function`` if ``part`` of its result is within ``bound`` of ``reference``, by RMS.
 
-        ``work``: what one call has to do, in ``bytes`` and ``flop``. A contender that raises gets a row that
+        ``work``: what one call has to do, in ``bytes``, ``flop`` and ``clips``. A contender that raises gets a row that
         says so, and the next one has its turn, unless the CUDA context is lost.
         """
         try:

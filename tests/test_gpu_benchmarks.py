@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from networks import random_network
+
+from mtfa_fast.nn.convert import to_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,12 +44,18 @@ def test_a_time_needs_a_right_result(rows: Any) -> None:
     def fails() -> torch.Tensor:
         raise ValueError("not here")
 
-    rows.compare("s", "right", lambda: right, right, 1e-6, work={"bytes": 4e9}, batch=1)
+    rows.compare("s", "right", lambda: right, right, 1e-6, work={"bytes": 4e9, "clips": 32.0}, batch=1)
     rows.compare("s", "one percent off", lambda: right * 1.01, right, 5e-3)
     rows.compare("s", "not a number", lambda: right * torch.nan, right, 5e-3)
     rows.compare("s", "raises", fails, right, 5e-3)
     first, *others = written(rows)
-    assert first["passed"] and first["ms"] == 2.0 and first["GB/s"] == 2000.0 and first["device"] == "none"
+    assert (
+        first["passed"]
+        and first["ms"] == 2.0
+        and first["GB/s"] == 2000.0
+        and first["clips/s"] == 16_000.0
+        and first["device"] == "none"
+    )
     assert len(others) == 3 and not any(row["passed"] for row in others)
     assert not any("ms" in row for row in others)
     assert others[-1]["problem"] == "ValueError: not here"
@@ -78,3 +87,49 @@ def test_script_parses_and_names_known_steps() -> None:
     for line in script.read_text().splitlines():
         if line.startswith("measure "):
             assert line.split()[1] in known, line
+
+
+@pytest.fixture
+def on_cpu(rows: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks.gpu_network with short clips and a small network, on the CPU."""
+    from benchmarks import gpu_network
+
+    weights = to_weights(random_network(channels=16, bands=16, hidden=16))
+    monkeypatch.setattr(gpu_network, "paper_weights", lambda: weights)
+    for name, value in {"DEVICE": "cpu", "FRAMES": 21, "BATCH": 3, "LENGTHS": (21, 8, 3, 21), "SECONDS": 1}.items():
+        monkeypatch.setattr(gpu_network, name, value)
+    return gpu_network
+
+
+def test_engine_is_compared_with_float32_and_itself(rows: Any, on_cpu: Any) -> None:
+    on_cpu.engine(rows, True)
+    found = written(rows)
+    assert [(row["name"], row.get("batch")) for row in found] == [
+        ("warm-up", "49152 frames at a time"),
+        ("engine, bf16, CUDA graph", 1),
+        ("engine, bf16, CUDA graph", 3),
+        ("unequal lengths: one batch, one by one", None),
+        ("wave to events, bf16", 1),
+        ("wave to events, bf16", 3),
+    ]
+    assert all(row["passed"] for row in found[1:]), found
+    assert found[2]["clips/s"] == 1_500.0 and 0 < found[2]["error"] <= found[2]["bound"] < 0.1
+    assert found[0]["precision"] == "bf16: asked for"
+
+
+def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the compilers themselves and the capture, which need the GPU."""
+    monkeypatch.setattr(on_cpu, "graphed", lambda call, x: call)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    on_cpu.network(rows, False)
+    found = written(rows)
+    assert len(found) == 12 and {row["batch"] for row in found} == {1, 3}
+    assert all(row["passed"] and row["ms"] for row in found), found
+
+    def refuses(*_: Any) -> None:
+        raise RuntimeError("cannot be captured")
+
+    rows.path.unlink()
+    monkeypatch.setattr(on_cpu, "graphed", refuses)
+    on_cpu.network(rows, True)
+    assert [row["passed"] for row in written(rows)] == [True, False, True, False]
