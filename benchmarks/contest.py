@@ -107,8 +107,8 @@ class Contest:
         return [peer for peer in self.peers if not peer.name.startswith("torch.compile")]
 
     def _recurrent_peers(self) -> list[Contestant]:
-        """PyTorch runs its recurrent part in one way only."""
-        return [peer for peer in self.peers if not (peer.name.startswith("torch") and peer.precision == "bf16")]
+        """PyTorch runs its recurrent part in one way only, in float32 and not compiled."""
+        return [peer for peer in self.peers if peer.name == "torch fp32" or not peer.name.startswith("torch")]
 
 
 def with_thresholds(weights: Weights, levels: list[float]) -> Weights:

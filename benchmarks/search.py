@@ -6,6 +6,7 @@ python -m benchmarks.run --only search    measures what benchmarks/README.md sho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Scripted(Eager):
         return found
 
 
-ONNX_RUNTIME = {
+ONNX_RUNTIME: dict[str, dict[str, Any]] = {
     "defaults": {},
     "no spinning": {"entries": {"session.intra_op.allow_spinning": "0"}},
     "graph optimisation: extended": {"graph_optimization_level": 2},
@@ -53,7 +54,7 @@ ONNX_RUNTIME = {
     "parallel execution": {"execution_mode": 1, "inter_op_num_threads": 2},
     "denormals as zero": {"entries": {"session.set_denormal_as_zero": "1"}},
 }
-OPENVINO = {
+OPENVINO: dict[str, dict[str, Any]] = {
     "latency hint": {},
     "throughput hint": {"PERFORMANCE_HINT": "THROUGHPUT"},
     "latency hint, 1 stream": {"NUM_STREAMS": 1},
@@ -62,10 +63,11 @@ OPENVINO = {
     "latency hint, no hyper-threading": {"ENABLE_HYPER_THREADING": False},
     "latency hint, denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True},
 }
-COMPILED = {
-    "freezing": {},
-    "freezing, max-autotune": {"mode": "max-autotune-no-cudagraphs"},
-}
+COMPILED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("fp32", "freezing", {}),
+    ("bf16", "freezing", {}),
+    ("bf16", "freezing, max-autotune", {"mode": "max-autotune-no-cudagraphs"}),
+)
 
 
 def _named(contestant: Contestant, what: str) -> Contestant:
@@ -84,9 +86,8 @@ def candidates(weights: Weights, threads: int, compiled: bool) -> dict[str, Iter
         yield _named(Autocast(weights, "bf16", threads), "channels-last, autocast, recurrent part too")
         yield _named(Scripted(weights, "fp32", threads), "channels-last, TorchScript frozen")
         if compiled:
-            for precision in ("fp32", "bf16"):
-                for what, options in COMPILED.items():
-                    yield _named(Compiled(weights, precision, threads, **options), what)
+            for precision, what, options in COMPILED:
+                yield _named(Compiled(weights, precision, threads, **options), what)
 
     def onnxruntime() -> Iterator[Contestant]:
         for what, options in ONNX_RUNTIME.items():
@@ -109,5 +110,5 @@ def rows(contest: Contest) -> list[Row]:
         except ImportError:
             contest.missing[library] = f"not installed ({library})"
             continue
-        found += contest.compare(each, "network", frames=plan.search_frames, seconds=plan.seconds / 2)
+        found += contest.compare(each, "network", frames=plan.search_frames, seconds=plan.seconds / 4)
     return found

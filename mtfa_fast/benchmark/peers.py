@@ -13,7 +13,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import cached_property
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ class Compiled(Eager):
 
 
 class _Exported:
-    """Shared by those that run an ONNX file: one file for each part and shape, in a folder of its own."""
+    """Shared by those that run an ONNX file."""
 
     library = "onnx"
 
@@ -154,16 +153,8 @@ class _Exported:
         self._weights, self._threads = weights, threads
         self.precision = self.yardstick = precision
 
-    @cached_property
-    def _folder(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="mtfa-fast-")
-
     def prepare(self, part: Part, batch: int, frames: int) -> Call:
-        frames_inside = -(-frames // STEP) * STEP
-        path = Path(self._folder.name) / f"{part}-{batch}-{frames_inside}.onnx"
-        if not path.exists():
-            export(self._weights, part, batch, frames_inside, path)
-        return _padded(self._session(path), part, frames)
+        return _padded(self._session(_graph(self._weights, part, batch, -(-frames // STEP) * STEP)), part, frames)
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:
         return ()
@@ -235,6 +226,19 @@ class OpenVino(_Exported):
         return call
 
 
+_GRAPHS: dict[int, tuple[Weights, tempfile.TemporaryDirectory[str]]] = {}  # with the weights, so that ids stay theirs
+
+
+def _graph(weights: Weights, part: Part, batch: int, frames: int) -> Path:
+    """One file for each part and shape, made once for everybody."""
+    if id(weights) not in _GRAPHS:
+        _GRAPHS[id(weights)] = weights, tempfile.TemporaryDirectory(prefix="mtfa-fast-")
+    path = Path(_GRAPHS[id(weights)][1].name) / f"{part}-{batch}-{frames}.onnx"
+    if not path.exists():
+        export(weights, part, batch, frames, path)
+    return path
+
+
 def export(weights: Weights, part: Part, batch: int, frames: int, path: Path) -> None:
     """The plain network, or a part of it, as an ONNX file for one shape."""
     config = weights.config
@@ -261,6 +265,7 @@ def peers(weights: Weights, threads: int, *, device: str = "cpu") -> tuple[list[
     makers: list[tuple[str, Callable[[], Contestant]]] = [
         ("torch fp32", lambda: Eager(weights, "fp32", threads, device=device)),
         ("torch bf16", lambda: Eager(weights, "bf16", threads, device=device)),
+        ("torch.compile fp32", lambda: Compiled(weights, "fp32", threads, device=device)),
         ("torch.compile bf16", lambda: Compiled(weights, "bf16", threads, device=device)),
     ]
     if device == "cpu":

@@ -1,0 +1,111 @@
+"""Every example in the README and in docs/ runs: Python as it stands, command lines where they are cheap.
+
+A Python block after ``<!-- not run: reason -->`` is left out. Command lines are parsed, whatever they are; in a block
+after ``<!-- runs -->`` or the README's ``<!-- command: detect -->`` they are run, with ``SOURCES`` made.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from source_folder import make_sources
+
+from mtfa_fast.cli import app, main
+from mtfa_fast.nn.modules import MTFA
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+# Names that an example takes from its reader.
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = {"embedding.md": lambda: {"model": torch.nn.Sequential(MTFA(16))}}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    mark: str
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start("text")) + 1
+            found.append(Block(page, line, match["mark"] or "", match["language"], match["text"]))
+    return found
+
+
+PYTHON = [b for b in blocks() if b.language == "python" and not b.mark.startswith("not run: ")]
+SHELL = [b for b in blocks() if b.language == "sh"]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The arguments of every ``mtfa-fast`` in it; comments and other programs left out."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [arguments for program, *arguments in filter(None, words) if program == "mtfa-fast"]
+
+
+def test_every_page_has_examples() -> None:
+    pages = {b.page.name for b in PYTHON}
+    assert {"README.md", "embedding.md", "numerics.md", "performance.md", "data.md"} <= pages
+    assert all(b.language for b in blocks() if "mtfa" in b.text.splitlines()[0]), "a block without a language"
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {"__name__": "example", **GIVEN.get(block.page.name, dict)()}
+    exec(compile("\n" * (block.line - 1) + block.text, str(block.page), "exec"), names)
+    shown = capsys.readouterr().out
+    if block.page.name == "README.md" and "print" in block.text:
+        assert [line.split()[2] for line in shown.splitlines()] == ["babycry", "glassbreak", "gunshot"]
+
+
+@pytest.mark.parametrize("block", [b for b in SHELL if commands(b)], ids=str)
+def test_command_lines_are_understood(block: Block) -> None:
+    for arguments in commands(block):
+        app.parse_args(arguments, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("block", [b for b in SHELL if b.mark in ("runs", "command: detect")], ids=str)
+def test_command_lines_run(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    if "SOURCES" in block.text:
+        make_sources(tmp_path / "SOURCES")
+    for arguments in commands(block):
+        assert main(arguments) == 0, capsys.readouterr().err
+
+
+def test_readme_shows_what_detect_prints(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (shown,) = (b.text for b in blocks() if b.page.name == "README.md" and b.text.lstrip().startswith("file "))
+    assert main(["detect", "examples/rare_events.flac"]) == 0
+    want, have = ([line.split() for line in text.splitlines() if line] for text in (shown, capsys.readouterr().out))
+    assert [(row[0], row[-1]) for row in want] == [(row[0], row[-1]) for row in have]
+    for one, other in zip(want[1:], have[1:], strict=True):  # other instruction sets round otherwise
+        times = pytest.approx([float(x) for x in other[1:4]], abs=0.05)
+        assert [float(x) for x in one[1:4]] == times, "the shipped weights find other times: renew the README's table"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
