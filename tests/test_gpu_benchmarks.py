@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,10 +84,17 @@ def test_without_a_gpu_nothing_runs(tmp_path: Path) -> None:
 def test_script_parses_and_names_known_steps() -> None:
     script = ROOT / "benchmarks" / "gpu.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
     known = (ROOT / "benchmarks" / "gpu_kernels.py").read_text().split("STEPS = ")[1].split("\n")[0]
-    for line in script.read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith("measure "):
             assert line.split()[1] in known, line
+    exported = re.search(r"^export -f (.*)$", text, re.MULTILINE)
+    assert exported
+    for name in re.findall(r"bash -c '?(\w+)", text):
+        assert name in exported[1].split() and f"{name}() {{" in text, name
+    # What a child shell sees are exported names only.
+    assert re.search(r"^export python rows$", text, re.MULTILINE)
 
 
 @pytest.fixture

@@ -208,3 +208,20 @@ def test_wrong_calls(net: SEDNet) -> None:
     assert found.probabilities(np.zeros((0, 5, 16), np.float32)).shape == (0, 5, 2)
     assert found.network(torch.zeros(0, 5, 16)).shape == (0, 5, 2)
     assert found.probabilities_of([]) == []
+
+
+def test_info_shows_what_a_gpu_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtfa_fast.commands import info
+    from mtfa_fast.engine import gpu
+
+    weights = make_weights()
+    monkeypatch.setattr("mtfa_fast.weights.Weights.load", lambda source: weights)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows = dict(info._gpu("any"))
+    assert rows["gpu engine"] == "cannot run here: torch finds no CUDA device" and rows["cuda kernels"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "GpuEngine", lambda weights: GpuEngine(weights, device="cpu"))
+    rows = dict(info._gpu("any"))
+    assert rows["gpu stem"].startswith("reference (cpu: ") and rows["gpu graphs"] == "none captured yet"
+    monkeypatch.setattr(gpu, "GpuEngine", lambda weights: (_ for _ in ()).throw(RuntimeError("device is busy")))
+    assert dict(info._gpu("any"))["gpu engine"] == "does not start: device is busy"

@@ -13,7 +13,7 @@ Row = tuple[str, str]
 
 
 def info(*, weights: WeightsOption = "rare-events") -> int:
-    """Show versions, the CPU's instruction set, threads, torch and CUDA, and the weights.
+    """Show versions, the CPU's instruction set, threads, torch and CUDA, the weights, and what a GPU would run.
 
     Exit code 0 if everything that detection on the CPU needs is there, else 1.
     """
@@ -21,6 +21,7 @@ def info(*, weights: WeightsOption = "rare-events") -> int:
     ready = True
     try:
         rows.extend(_engine(weights))  # keeps what is known before the first failure
+        rows.extend(_gpu(weights))
     except (ValueError, OSError, ImportError) as error:
         ready = False
         rows.append(("cannot detect", str(error)))
@@ -83,6 +84,30 @@ def _engine(source: str) -> Iterator[Row]:
         explained[name] = reason
     for name, value in explained.items():
         yield name, str(value)
+
+
+def _gpu(source: str) -> Iterator[Row]:
+    """What ``--device cuda`` would run; nothing without torch, which its row has said already."""
+    if find_spec("torch") is None:
+        return
+    import torch
+
+    from ..backends.cuda import library
+    from ..weights import Weights
+
+    found = library.explain()
+    runs = f"{found['path']}, CUDA {found.get('runtime')}" + (f" ({found['reason']})" if found["reason"] else "")
+    yield "cuda kernels", runs if found["loaded"] else f"none: {found['reason']}"
+    if not torch.cuda.is_available():
+        yield "gpu engine", "cannot run here: torch finds no CUDA device"
+        return
+    from ..engine.gpu import GpuEngine
+
+    try:
+        for name, reason in GpuEngine(Weights.load(source)).explain()["reasons"].items():
+            yield f"gpu {name.replace('_', ' ')}", reason
+    except RuntimeError as error:  # the device's own words: busy, full, no kernel image
+        yield "gpu engine", f"does not start: {error}"
 
 
 def _cpu_model() -> str:
