@@ -31,6 +31,7 @@ from mtfa_fast.experiments.config import Table1Config
 from mtfa_fast.experiments.recordings import mix_test
 from mtfa_fast.experiments.report import markdown, table
 from mtfa_fast.experiments.table1 import table1
+from mtfa_fast.training import _recorded_chunks
 from mtfa_fast.weights import Weights
 
 TINY: dict[str, Any] = {
@@ -219,6 +220,7 @@ def test_protocol_of_mixtures_and_a_network_a_class(sources: Path, tmp_path: Pat
         used[name] = {r[key] for r in recipes for key in ("bg_path", "event_path") if key in r}
         assert len(recipes) == (8 if name == "train" else 4)
     assert used["train"] and used["validation"] and not used["train"] & used["validation"]
+    runs = {n.classes[0]: (n, f"{tmp_path}/train", f"{tmp_path}/validation") for n in settings.networks()}
     for label, dropout, threshold in (("babycry", 0.3, 0.4), ("gunshot", 0.4, 0.4)):
         run = tmp_path / "networks" / f"res-{label}-seed0"
         written = json.loads((run / "train.json").read_text())
@@ -227,6 +229,10 @@ def test_protocol_of_mixtures_and_a_network_a_class(sources: Path, tmp_path: Pat
         assert [(c["name"], c["threshold"], c["filter_frames"]) for c in classes] == [(label, threshold, 27)]
         assert written["steps_per_epoch"] == 4 * 2 // 2 and written["validation_chunks"] == 2 * 2
         assert json.loads((run / "test.json").read_text())["classes"].keys() == {label}
+        learned, validated = _recorded_chunks(settings.training(*runs[label], 1, 1))
+        assert [len(c.mixtures) for c in (learned, validated)] == [4, 2]
+        assert {m.path.relative_to(tmp_path).parts[0] for m in learned.mixtures} == {"train"}
+        assert {m.path.relative_to(tmp_path).parts[0] for m in validated.mixtures} == {"validation"}
     assert json.loads((tmp_path / "table1.json").read_text())["rows"][0]["seeds"] == [0]
     assert "averages over three classes, not over these" in (tmp_path / "table1.md").read_text("utf-8")
 
