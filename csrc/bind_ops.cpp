@@ -12,6 +12,7 @@
 #include "core/bigru.h"
 #include "core/engine.h"
 #include "core/fingerprint.h"
+#include "core/gru_training.h"
 #include "core/pack.h"
 #include "core/pointwise.h"
 #include "core/residual_block.h"
@@ -219,6 +220,41 @@ void run_bigru(const BiGru& gru, const py::array& x, py::array& out, py::array& 
   gru.run(from, batch, frames, to, states, pool);
 }
 
+// Sizes of a layer's recurrence, read from its gates (B, T, 2, 4, H).
+GruTraining training_of(const py::array& gates) {
+  constexpr py::ssize_t kLargest = 1 << 16;
+  if (gates.ndim() != 5 || gates.shape(1) < 1 || gates.shape(4) < 1 || gates.shape(4) > kLargest) {
+    throw std::invalid_argument("gates: allowed: (B, T >= 1, 2, 4, 1 <= H <= 2^16)");
+  }
+  return {gates.shape(0), gates.shape(1), static_cast<int>(gates.shape(4)), chosen_isa()};
+}
+
+void bind_gru_forward(const py::array& projected, const py::array& weights, const py::array& bias_new,
+                      py::array& states, py::array& gates, int threads) {
+  const GruTraining run = training_of(gates);
+  const py::ssize_t b = run.batch, t = run.frames, h = run.hidden;
+  const float* from[] = {values<float>("projected", projected, {b, t, 2, 3 * h}),
+                         values<float>("weights", weights, {2, 3 * h, h}), values<float>("bias_new", bias_new, {2, h})};
+  float* to[] = {writable<float>("states", states, {b, t, 2 * h}), writable<float>("gates", gates, {b, t, 2, 4, h})};
+  ThreadPool& pool = shared_pool(threads);
+  py::gil_scoped_release release;
+  run.forward(from[0], from[1], from[2], to[0], to[1], pool);
+}
+
+void bind_gru_backward(const py::array& d_states, const py::array& states, const py::array& gates,
+                       const py::array& weights, py::array& d_projected, py::array& d_new, int threads) {
+  const GruTraining run = training_of(gates);
+  const py::ssize_t b = run.batch, t = run.frames, h = run.hidden;
+  const float* from[] = {values<float>("d_states", d_states, {b, t, 2 * h}),
+                         values<float>("states", states, {b, t, 2 * h}), values<float>("gates", gates, {b, t, 2, 4, h}),
+                         values<float>("weights", weights, {2, 3 * h, h})};
+  float* to[] = {writable<float>("d_projected", d_projected, {b, t, 2, 3 * h}),
+                 writable<float>("d_new", d_new, {b, t, 2, h})};
+  ThreadPool& pool = shared_pool(threads);
+  py::gil_scoped_release release;
+  run.backward(from[0], from[1], from[2], from[3], to[0], to[1], pool);
+}
+
 uint64_t fingerprint_of(const std::vector<py::array>& arrays) {
   uint64_t result = 0;
   for (const py::array& array : arrays) {
@@ -246,6 +282,12 @@ void register_ops(py::module_& m) {
       .def(py::init(&make_bigru), py::arg("weights"))
       .def("run", &run_bigru, py::arg("x"), py::arg("out"), py::arg("last"), py::arg("threads"),
            "x (B, T, I) -> out (B, T, 2H), last (2L, B, H).");
+  m.def("gru_training_forward", &bind_gru_forward, py::arg("projected"), py::arg("weights"), py::arg("bias_new"),
+        py::arg("states"), py::arg("gates"), py::arg("threads"),
+        "One layer: projected (B, T, 2, 3H) -> states (B, T, 2H), gates (B, T, 2, 4, H).");
+  m.def("gru_training_backward", &bind_gru_backward, py::arg("d_states"), py::arg("states"), py::arg("gates"),
+        py::arg("weights"), py::arg("d_projected"), py::arg("d_new"), py::arg("threads"),
+        "Gradients of the pre-activations, (B, T, 2, 3H), and of W_hn h + b_hn, (B, T, 2, H).");
   m.def("fingerprint", &fingerprint_of, py::arg("arrays"),
         "A number of the arrays' shapes and bytes: another one, beyond doubt of 2^-64, where any of them differs.");
 }

@@ -70,4 +70,21 @@ class BiGru:
         self, x: NDArray[np.float32], out: NDArray[np.float32], last: NDArray[np.float32], threads: int
     ) -> None: ...
 
+def gru_training_forward(
+    projected: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias_new: NDArray[np.float32],
+    states: NDArray[np.float32],
+    gates: NDArray[np.float32],
+    threads: int,
+) -> None: ...
+def gru_training_backward(
+    d_states: NDArray[np.float32],
+    states: NDArray[np.float32],
+    gates: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    d_projected: NDArray[np.float32],
+    d_new: NDArray[np.float32],
+    threads: int,
+) -> None: ...
 def fingerprint(arrays: Sequence[NDArray[Any]]) -> int: ...

@@ -13,6 +13,7 @@ from scipy.signal import medfilt
 from torch import Tensor
 
 from mtfa_fast import _core, ops
+from mtfa_fast.backends.cpu import bigru as cpu_bigru
 from mtfa_fast.backends.cpu import residual_block as cpu_block
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
@@ -128,6 +129,36 @@ def test_bigru(batch: int, steps: int, inputs: int, hidden: int, layers: int) ->
     for g, s, e in zip(got, stock, exact, strict=True):
         assert g.is_contiguous()
         assert error(g, e) <= 2 * error(s, e) + (1e-7 if g.numel() < 10 else 0)  # two numbers are no statistic
+
+
+@pytest.mark.parametrize(("batch", "steps", "inputs", "hidden", "layers"), [*GRUS, (50, 20, 8, 65, 1)])
+def test_bigru_gradients(batch: int, steps: int, inputs: int, hidden: int, layers: int) -> None:
+    x, weights = random(batch, steps, inputs), gru_weights(inputs, hidden, layers)
+    cotangents = [random(batch, steps, 2 * hidden, seed=3), random(2 * layers, batch, hidden, seed=4)]
+
+    def gradients(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [t.to(dtype, copy=True).requires_grad_() for t in (x, *weights)]
+        outputs = ops.bigru(leaves[0], leaves[1:], backend=backend)
+        return list(torch.autograd.grad(outputs, leaves, [c.to(dtype) for c in cotangents]))
+
+    exact, stock = gradients("reference", torch.float64), gradients("reference", torch.float32)
+    for g, s, e in zip(gradients("cpu", torch.float32), stock, exact, strict=True):
+        size = float(e.abs().max()) if e.numel() else 0.0
+        assert error(g, e) <= 2 * error(s, e) + 1e-7 * size
+
+
+def test_gru_recurrences_for_training_do_not_depend_on_threads_or_batch() -> None:
+    gi, w_hh, b_hn, d_out = random(31, 9, 2, 60), random(2, 60, 20) / 9, random(2, 20), random(31, 9, 40)
+
+    def both(clips: slice, count: int) -> list[Tensor]:
+        torch.set_num_threads(count)
+        out, gates = cpu_bigru.bigru_recurrence(gi[clips], w_hh, b_hn)
+        return [out, gates, *cpu_bigru.bigru_recurrence_backward(d_out[clips], out, gates, w_hh)]
+
+    whole = both(slice(None), 1)
+    for count in (2, 5, 64):
+        assert all(map(torch.equal, both(slice(None), count), whole))
+    assert all(map(torch.equal, both(slice(7, 8), 2), (t[7:8] for t in whole)))
 
 
 def test_results_do_not_depend_on_threads_or_batch() -> None:
@@ -249,6 +280,22 @@ def test_core_checks_every_shape_itself() -> None:
     for index, name in enumerate(("x", "out", "last")):
         with pytest.raises(ValueError, match=name):
             gru.run(*(a[:1] if i == index and i else a[:, :, :3] if i == index else a for i, a in enumerate(good)), 1)
+    # Of each call: the inputs, then what is written; sizes are read from the gates.
+    sizes = {
+        _core.gru_training_forward: [(2, 5, 2, 21), (2, 21, 7), (2, 7), (2, 5, 14), (2, 5, 2, 4, 7)],
+        _core.gru_training_backward: [
+            (2, 5, 14), (2, 5, 14), (2, 5, 2, 4, 7), (2, 21, 7), (2, 5, 2, 21), (2, 5, 2, 7)
+        ],
+    }  # fmt: skip
+    for run, shapes in sizes.items():
+        arrays = [np.zeros(s, np.float32) for s in shapes]
+        run(*arrays, 1)
+        for index, given in enumerate(arrays):
+            for wrong in (given[..., 1:], given.astype(np.float64), given.copy("F")):
+                with pytest.raises(ValueError, match="allowed"):
+                    run(*arrays[:index], wrong, *arrays[index + 1 :], 1)
+    with pytest.raises(ValueError, match="gates"):
+        _core.gru_training_forward(*(np.zeros(s, np.float32) for s in sizes[_core.gru_training_forward][:4]), low, 1)
     block = _core.ResidualBlock(*(t.numpy() for t in block_arguments((1, 16, 4, 4))[1:]))
     for wrong in (x, x.swapaxes(1, 3)[:, :, :2], x.swapaxes(1, 3).astype(np.float64)):
         with pytest.raises(ValueError, match=r"x|out"):

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import io
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -248,29 +249,47 @@ def test_bigru_module_is_torch_gru() -> None:
         fast(x[..., 1:])
 
 
+def loss_curve(network: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Fifty steps of Adam on the same clips, with the same dropout masks."""
+    network = network.to(dtype).train()
+    torch.manual_seed(5)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    curve = []
+    for _ in range(50):
+        loud = torch.zeros(4, 16, 1)
+        loud[torch.rand(4) > 0.5, 4:10] = 1
+        logits = network((torch.randn(4, 16, 8) + 3 * loud).to(dtype))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, loud.expand(-1, -1, 3).to(dtype))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(loss.item())
+    return torch.tensor(curve, dtype=torch.float64)
+
+
+def nudged(network: nn.Module, seed: int) -> nn.Module:
+    """A copy whose weights are up to 16 steps of a float off."""
+    network = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.mul_(1 + 2**-19 * torch.randint(-1, 2, p.shape, generator=generator))
+    return network
+
+
 def test_fifty_steps_of_training_follow_the_plain_network() -> None:
     plain = random_network(channels=8, bands=8, hidden=8, seed=1)
     fast = accelerate(copy.deepcopy(plain))
-    curves = []
-    for network in (plain, fast):
-        torch.manual_seed(5)
-        optimizer = torch.optim.Adam(network.train().parameters(), lr=3e-3)
-        curve = []
-        for _ in range(50):
-            loud = torch.zeros(4, 16, 1)
-            loud[torch.rand(4) > 0.5, 4:10] = 1
-            logits = network(torch.randn(4, 16, 8) + 3 * loud)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, loud.expand(-1, -1, 3))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            curve.append(loss.item())
-        curves.append(torch.tensor(curve))
-    # Where a ReLU or a maximum falls the other way, float32 noise grows by orders of magnitude in one step, for the
-    # plain network with a weight changed in its last place as well. Before that the two agree to the last places.
-    difference = (curves[0] - curves[1]).abs()
-    assert difference[:10].max() < 1e-5
-    assert difference.max() < 0.01 < 0.1 * (curves[0][:5].mean() - curves[0][-5:].mean())
+    exact = loss_curve(copy.deepcopy(plain), torch.float64)
+    torch.testing.assert_close(loss_curve(copy.deepcopy(fast), torch.float64), exact, rtol=0, atol=1e-12)
+    assert exact[-5:].mean() < 0.7 * exact[:5].mean()
+    # In float32 a ReLU or a maximum may fall the other way, and two curves part by orders of magnitude in one step. The
+    # fast layers, which round otherwise in each of the 50 steps, may stray as far as the plain network does itself from
+    # weights that are a little off.
+    stock = loss_curve(copy.deepcopy(plain))
+    noise = torch.stack([(loss_curve(nudged(plain, seed)) - stock).abs() for seed in range(3)]).amax(0).cummax(0).values
+    difference = (loss_curve(fast) - stock).abs()
+    assert (difference <= noise + 1e-6).all(), torch.stack((difference, noise))
 
 
 class Layers(nn.Module):
@@ -319,7 +338,8 @@ def test_exports_with_dynamic_batch_and_time(gradients: bool) -> None:
         torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
 
 
-def test_packages_for_aot_inductor(tmp_path: Path) -> None:
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
+def test_packages_for_aot_inductor(tmp_path: Path, compiler_cache: None) -> None:
     model = Layers(depth=1).eval()
     with torch.no_grad():
         program = exported(model, torch.randn(2, 16, 13, 8))

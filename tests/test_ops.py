@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mtfa_fast import ops
+from mtfa_fast.config import FeatureConfig
+from mtfa_fast.features import analysis_window, log_mel, mel_matrix
 from mtfa_fast.testing import DTYPES, EDGE_CASES, LAYOUTS, MAIN_CASES, OpCase, deviations, gru, pointwise, spectrogram
 
 triton = pytest.importorskip("triton")
@@ -120,6 +122,25 @@ def test_plain_bigru_op_is_differentiable_too(device: str) -> None:
     for backend in ("auto", "reference"):
         got = torch.autograd.grad(torch.ops.mtfa_fast.bigru(x, weights, backend)[0].square().sum(), leaves)
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 882, 1501])
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
+def test_log_mel_is_the_torch_free_one(samples: int, dtype: torch.dtype, device: str) -> None:
+    # Which in its turn is librosa's (test_log_mel.py).
+    config = FeatureConfig(mel_bands=16)
+    wave = torch.randn(2, 3, samples).to(dtype)
+    window, mel = (torch.from_numpy(f(config)).to(device, dtype) for f in (analysis_window, mel_matrix))
+    got = ops.log_mel(wave.to(device), window, mel).cpu()
+    assert got.dtype == dtype and got.shape == (2, 3, 1 + samples // 882, 16) and got.is_contiguous()
+    wanted = log_mel(
+        wave[1, 2].float().numpy(), config, window=window.float().cpu().numpy(), mel=mel.float().cpu().numpy()
+    )
+    bound = max(1e-4, torch.finfo(dtype).eps * float(np.abs(wanted).max()))
+    np.testing.assert_allclose(got[1, 2].double().numpy(), wanted, rtol=0, atol=bound)
+    empty = wave[:0].to(device).requires_grad_()
+    ops.log_mel(empty, window, mel).sum().backward()
+    assert empty.grad is not None and empty.grad.shape == (0, 3, samples)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

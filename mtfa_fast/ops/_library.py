@@ -55,21 +55,27 @@ def autocast_dtype(device_type: str, tensors: list[Tensor]) -> torch.dtype:
     return torch.get_autocast_dtype(device_type)
 
 
-def autocast(op: torch._ops.OpOverload[..., Any], rule: Rule) -> None:
-    """Under torch.autocast the op's floating-point tensors are cast to ``rule(device type, tensors)``."""
+def autocast(op: torch._ops.OpOverload[..., Any], rule: Rule | None) -> None:
+    """Under torch.autocast the op's floating-point tensors are cast to ``rule(device type, tensors)``.
+
+    Either way, and without a rule, the op's own matrix products are left alone: a kernel that ran them in
+    the context's dtype would return another one than its fake tells.
+    """
     for device_type in _AUTOCAST_DEVICES:
         _autocast_on(device_type, op, rule)
 
 
-def _autocast_on(device_type: str, op: torch._ops.OpOverload[..., Any], rule: Rule) -> None:
+def _autocast_on(device_type: str, op: torch._ops.OpOverload[..., Any], rule: Rule | None) -> None:
     key = f"Autocast{torch._C._dispatch_key_for_device(device_type)}"
     excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
     def kernel(*args: Any) -> Any:
-        tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if _castable(t)]
-        dtype = rule(device_type, tensors)
+        if rule is not None:
+            tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if _castable(t)]
+            dtype = rule(device_type, tensors)
+            args = tuple(_cast(a, dtype) for a in args)
         with torch._C._ExcludeDispatchKeyGuard(excluded):
-            return op(*(_cast(a, dtype) for a in args))
+            return op(*args)
 
     _library.impl(op._schema.name.partition("::")[2], kernel, key)
 

@@ -143,6 +143,7 @@ differentiable("bigru_train", _gradient_train, _save_train)
 not_differentiable("bigru_backward", "second derivatives are not implemented; use torch.nn.GRU.")
 autocast(_op, _autocast_rule)
 autocast(_train_op, _autocast_rule)
+autocast(_backward_op, None)
 
 
 def bigru(x: Tensor, weights: Sequence[Tensor], *, backend: str = "auto") -> tuple[Tensor, Tensor]:

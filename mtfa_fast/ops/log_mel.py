@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._contract import FLOATS, refusal
 from ._dispatch import Table
-from ._library import define, differentiable
+from ._library import autocast, define, differentiable
 
 SCHEMA = (
     "log_mel(Tensor wave, Tensor window, Tensor mel, int hop, int fft_length, float log_floor, "
@@ -79,6 +79,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     """Through the reference, whichever backend ran forward."""
     inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+    if grad.numel() == 0:
+        return *map(torch.zeros_like, inputs), None, None, None, None
     args = (*inputs, *ctx.numbers)
     with torch.enable_grad():
         out = _forward.choose("reference", *args)(*args)
@@ -86,6 +88,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 differentiable("log_mel", _gradient, _save)
+autocast(_op, None)
 
 
 def log_mel(
@@ -102,7 +105,8 @@ def log_mel(
 
     wave: (..., n) samples, a float dtype; window: (1 to fft_length,), in the middle of each FFT; mel: (D,
     fft_length / 2 + 1). Frame i is centred on sample i * hop, zeros beyond the ends. Returns (..., 1 + n //
-    hop, D), contiguous, in wave's dtype. ``mtfa_fast.features`` makes the window and the mel matrix.
+    hop, D), contiguous, in wave's dtype; float16 and bfloat16 are computed in float32, under autocast too.
+    ``mtfa_fast.features`` makes the window and the mel matrix.
 
     Differentiable once, in wave, window and mel. ValueError for other arguments, and for a ``backend`` that
     cannot run this.

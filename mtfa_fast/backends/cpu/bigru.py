@@ -1,6 +1,7 @@
-"""The bidirectional GRU: a matrix product for all steps, then both directions side by side (csrc/core/bigru.h).
+"""The bidirectional GRU: a matrix product for all steps, then both directions side by side.
 
-Forward only: where a gradient is wanted the op takes the recurrence that keeps its gates from another backend.
+Inference runs whole (csrc/core/bigru.h); for training the recurrence keeps its gates, and has a way back
+(csrc/core/gru_training.h).
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _packed = PackedWeights(_pack)
 
 
 def supports(x: Tensor, weights: Sequence[Tensor]) -> Support:
-    hidden, inputs = weights[1].shape[1], x.shape[2]
+    return _supports(x, weights[1].shape[1], x.shape[2])
+
+
+def _supports(x: Tensor, hidden: int, inputs: int = 1) -> Support:
     if x.device.type != "cpu":
         return Support.no(f"it takes tensors on cpu, not on {x.device}")
     if x.dtype != torch.float32:
@@ -46,3 +50,31 @@ def bigru(x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     h_n = x.new_empty(2 * len(weights) // PER_LAYER, batch, hidden)
     _packed.get(weights[1], weights).run(array(x.contiguous()), array(output), array(h_n), threads())
     return output, h_n
+
+
+def supports_recurrence(gi: Tensor, w_hh: Tensor, b_hn: Tensor) -> Support:
+    return _supports(gi, w_hh.shape[2])
+
+
+def bigru_recurrence(gi: Tensor, w_hh: Tensor, b_hn: Tensor) -> tuple[Tensor, Tensor]:
+    """One layer: gi (B, T, 2, 3H), w_hh (2, 3H, H), b_hn (2, H) -> out (B, T, 2H), gates (B, T, 2, 4, H)."""
+    batch, steps, hidden = gi.shape[0], gi.shape[1], w_hh.shape[2]
+    out = gi.new_empty(batch, steps, 2 * hidden)
+    gates = gi.new_empty(batch, steps, 2, 4, hidden)
+    arrays = [array(t.contiguous()) for t in (gi, w_hh, b_hn)]
+    _core.gru_training_forward(*arrays, array(out), array(gates), threads())
+    return out, gates
+
+
+def supports_recurrence_backward(d_out: Tensor, out: Tensor, gates: Tensor, w_hh: Tensor) -> Support:
+    return _supports(d_out, w_hh.shape[2])
+
+
+def bigru_recurrence_backward(d_out: Tensor, out: Tensor, gates: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gi, (B, T, 2, 3H), and of W_hn h + b_hn, (B, T, 2, H)."""
+    batch, steps, hidden = out.shape[0], out.shape[1], w_hh.shape[2]
+    d_gi = out.new_empty(batch, steps, 2, 3 * hidden)
+    d_hn = out.new_empty(batch, steps, 2, hidden)
+    arrays = [array(t.contiguous()) for t in (d_out, out, gates, w_hh)]
+    _core.gru_training_backward(*arrays, array(d_gi), array(d_hn), threads())
+    return d_gi, d_hn
