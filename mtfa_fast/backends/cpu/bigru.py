@@ -61,8 +61,8 @@ def bigru_recurrence(gi: Tensor, w_hh: Tensor, b_hn: Tensor) -> tuple[Tensor, Te
     batch, steps, hidden = gi.shape[0], gi.shape[1], w_hh.shape[2]
     out = gi.new_empty(batch, steps, 2 * hidden)
     gates = gi.new_empty(batch, steps, 2, 4, hidden)
-    arrays = [array(t.contiguous()) for t in (gi, w_hh, b_hn)]
-    _core.gru_training_forward(*arrays, array(out), array(gates), threads())
+    projected, weights, bias = (array(t.contiguous()) for t in (gi, w_hh, b_hn))
+    _core.gru_training_forward(projected, weights, bias, array(out), array(gates), threads())
     return out, gates
 
 
@@ -75,6 +75,6 @@ def bigru_recurrence_backward(d_out: Tensor, out: Tensor, gates: Tensor, w_hh: T
     batch, steps, hidden = out.shape[0], out.shape[1], w_hh.shape[2]
     d_gi = out.new_empty(batch, steps, 2, 3 * hidden)
     d_hn = out.new_empty(batch, steps, 2, hidden)
-    arrays = [array(t.contiguous()) for t in (d_out, out, gates, w_hh)]
-    _core.gru_training_backward(*arrays, array(d_gi), array(d_hn), threads())
+    d_states, states, kept, weights = (array(t.contiguous()) for t in (d_out, out, gates, w_hh))
+    _core.gru_training_backward(d_states, states, kept, weights, array(d_gi), array(d_hn), threads())
     return d_gi, d_hn
