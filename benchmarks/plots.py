@@ -42,7 +42,11 @@ def draw(results: Results, folder: Path, config: Config | None = None) -> list[P
 
 def numbers(rows: list[Row]) -> str:
     """What a plot shows, as its file says in words."""
-    return "; ".join(f"{row.name}, {row.batch} x {row.frames}: {1e3 * _median(row):.4g} ms" for row in rows)
+    words = []
+    for row in rows:
+        check = f", error {row.check.error:.2e} of {row.check.bound:.2e}" if row.check else ""
+        words.append(f"{row.name}, {row.batch} x {row.frames}: {1e3 * _median(row):.4g} ms{check}")
+    return "; ".join(words)
 
 
 @contextmanager

@@ -289,7 +289,12 @@ def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
 
     drawn = plots.draw(results, tmp_path / "one")
     assert [path.name for path in drawn] == ["speed.svg", "roofline.svg", "length.svg"]
-    assert "mtfa-fast bf16, 1 x 1501: 200 ms; torch fp32, 1 x 1501: 1000 ms" in drawn[0].read_text(encoding="utf-8")
+    words = "mtfa-fast bf16, 1 x 1501: 200 ms, error 2.00e-04 of 4.00e-03; torch fp32, 1 x 1501: 1000 ms"
+    assert words in drawn[0].read_text(encoding="utf-8")
+    changed = (tmp_path / device / "headline.json").read_text(encoding="utf-8").replace('"p50": 0.2,', '"p50": 0.19,')
+    (tmp_path / device / "headline.json").write_text(changed, encoding="utf-8")
+    with pytest.raises(ValueError, match="p50"):
+        results.rows("headline")
 
 
 def test_pages_have_the_numbers_of_the_files() -> None:

@@ -50,7 +50,12 @@ class Times:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Times:
-        return cls(tuple(data["rounds"]), data["others"], data["load"])
+        """ValueError where the percentiles are not those of the rounds: somebody changed a number."""
+        times = cls(tuple(data["rounds"]), data["others"], data["load"])
+        written = data["p20"], data["p50"], data["p80"]
+        if not np.allclose(written, times.percentiles, rtol=1e-9):
+            raise ValueError(f"p20, p50, p80: got {written}, allowed: those of the rounds, {times.percentiles}")
+        return times
 
 
 @dataclass(frozen=True)
