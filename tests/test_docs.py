@@ -17,6 +17,7 @@ import pytest
 import torch
 from source_folder import make_sources
 
+from mtfa_fast import ops
 from mtfa_fast.cli import app, main
 from mtfa_fast.nn.modules import MTFA
 
@@ -103,6 +104,14 @@ def test_readme_shows_what_detect_prints(capsys: pytest.CaptureFixture[str], mon
     for one, other in zip(want[1:], have[1:], strict=True):  # other instruction sets round otherwise
         times = pytest.approx([float(x) for x in other[1:4]], abs=0.05)
         assert [float(x) for x in one[1:4]] == times, "the shipped weights find other times: renew the README's table"
+
+
+def test_info_says_which_kernel_runs_and_why_another_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {f"op {name}" for name in ops.__all__ if name != "available_backends"} <= rows.keys()
+    assert rows["op bigru"].startswith("cpu: cpu")
+    assert rows["op log_mel"].startswith("cpu: reference (not cpu: mtfa_fast._core has no kernel for log_mel)")
 
 
 def test_links_lead_somewhere() -> None:

@@ -22,6 +22,7 @@ def info(*, weights: WeightsOption = "rare-events") -> int:
     try:
         rows.extend(_engine(weights))  # keeps what is known before the first failure
         rows.extend(_gpu(weights))
+        rows.extend(_ops())
     except (ValueError, OSError, ImportError) as error:
         ready = False
         rows.append(("cannot detect", str(error)))
@@ -108,6 +109,31 @@ def _gpu(source: str) -> Iterator[Row]:
             yield f"gpu {name.replace('_', ' ')}", reason
     except RuntimeError as error:  # the device's own words: busy, full, no kernel image
         yield "gpu engine", f"does not start: {error}"
+
+
+def _ops() -> Iterator[Row]:
+    """For each op and device the backend that is asked first, and why those before it are not there."""
+    if find_spec("torch") is None:
+        return
+    import torch
+
+    from .. import ops
+    from ..ops._dispatch import LADDERS, load
+
+    devices = [device for device in LADDERS if device == "cpu" or torch.cuda.is_available()]
+    for op in ops.__all__:
+        if op == "available_backends":
+            continue
+        answers = []
+        for device in devices:
+            absent: list[str] = []
+            for backend in LADDERS[device]:
+                found = load(backend, op)
+                if not isinstance(found, str):
+                    answers.append(f"{device}: {backend}" + (f" ({'; '.join(absent)})" if absent else ""))
+                    break
+                absent.append(f"not {backend}: {found}")
+        yield f"op {op}", ", ".join(answers)
 
 
 def _cpu_model() -> str:
