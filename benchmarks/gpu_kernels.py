@@ -238,7 +238,7 @@ def pointwise(rows: Rows, quick: bool) -> None:
 
 
 def ends(rows: Rows, quick: bool) -> None:
-    """Stem and pooling on 8 full-size clips: Triton's against torch's."""
+    """Stem, pooling and the layer's end on 8 full-size clips: Triton's against torch's."""
     torch.manual_seed(0)
     x = torch.randn(8, FRAMES, BANDS, device=DEVICE)
     mean, std = torch.randn(BANDS, device=DEVICE), torch.rand(BANDS, device=DEVICE) + 0.5
@@ -258,6 +258,18 @@ def ends(rows: Rows, quick: bool) -> None:
             moved = {"bytes": size * (1 + 1 / (down * across))}
             name = f"max_pool {down} x {across}, {backend}"
             rows.compare("ends", name, pool, wanted, 0.0, part=lambda r: r[:1], work=moved, batch=8)
+    low, features = maps(8, FRAMES // 2, BANDS // 2), maps(8, FRAMES, BANDS)
+    projection = (torch.randn(CHANNELS, CHANNELS, device=DEVICE) / 8).bfloat16(), bias.bfloat16()
+    given = (low, large, features, *projection, 8)
+    wanted = Table("gated_pool").choose("reference", *given)(
+        *(x[:1].double() for x in given[:3]), *(x.double() for x in projection), 8
+    )
+    for backend in ("triton", "reference"):
+        end = partial(Table("gated_pool").choose(backend, *given), *given)
+        rows.compare(
+            "ends", f"gated_pool, {backend}", end, wanted, 1e-2, part=lambda r: r[:1], work={"bytes": 2.375 * size},
+            batch=8,
+        )  # fmt: skip
 
 
 def small(rows: Rows, quick: bool) -> None:

@@ -26,6 +26,7 @@ from mtfa_fast.backends.triton import (
     attention_gate,
     bigru,
     detect_runs,
+    gated_pool,
     max_pool,
     median_filter,
     residual_block,
@@ -90,12 +91,17 @@ def element_wise() -> list[Job]:
 def ends() -> list[Job]:
     """What stands before and between the residual blocks."""
     shape = {"C": 64, "SIDE": 64, "PIXELS": stem.PIXELS}
-    whole = {name: "*fp32" for name in ("x", "mean", "std", "w", "bias")}
+    whole = dict.fromkeys(("x", "mean", "std", "w", "bias"), "*fp32")
+    gate = {"PROJECTED": True, "POOL": 8, "PIXELS": gated_pool.PIXELS}
     two, eight = ({"C": 64, "DOWN": down, "ACROSS": across, "BLOCK": 1024} for down, across in ((2, 2), (1, 8)))
     return [
         Job("stem", stem._stem, "y", shape, 4, types=whole),
         Job("max_pool 2 x 2", max_pool._pool, "x y", two, 4),
         Job("max_pool 1 x 8", max_pool._pool, "x y", eight, 4),
+        *(
+            Job(f"gated_pool {c} channels", gated_pool._gated_pool, "low skip features w bias out", {**gate, "C": c}, 8)
+            for c in (32, 64, 128)
+        ),
     ]
 
 

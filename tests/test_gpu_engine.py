@@ -92,9 +92,9 @@ def test_triton_runs_every_part(device: str) -> None:
     for got, wanted, clip in zip(found.probabilities_of(clips), plain.probabilities_of(clips), clips, strict=True):
         exact = alone(net, clip)
         assert np.linalg.norm(got - exact) <= 2 * np.linalg.norm(wanted - exact) + 1e-3
-    assert {found.explain()["reasons"][part] for part in ("stem", "pooling", "gate", "recurrence")} == {
-        "triton: asked for"
-    }
+    reasons = found.explain()["reasons"]
+    assert {reasons[part] for part in ("stem", "pooling", "recurrence")} == {"triton: asked for"}
+    assert reasons["gate"] == "triton, with projection and pooling in one kernel"
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import ops
+from ...backends.support import Support
 from ...config import HOURGLASS_DEPTH
 from ...ops._dispatch import Table, ladder
 from ...weights import Weights
@@ -16,6 +17,7 @@ from ..fold import fold
 from .blocks import Block, Choice
 
 STEM, POOL, STATES = Table("stem"), Table("max_pool"), Table("bigru_states")
+GATED_POOL = Table("gated_pool")
 LAST = torch.channels_last
 # As the update gate's input it makes the gate exactly 1, so the state stays what it was: zero, before a clip's end
 # is reached from behind. float16 can hold it.
@@ -61,11 +63,8 @@ class Network:
 
     def trunk(self, log_mel: Tensor) -> Tensor:
         """Raw log-mel (B, T, D), T a multiple of 8 -> the first layer's input projection (B, T, 2, 3U)."""
-        pooling = self.config.network.frequency_pooling
         args = (log_mel.to(self._stem[0].dtype), *self._stem, self.dtype)
         maps = self._attention(STEM.choose(self.backend, *args)(*args))
-        if pooling > 1:
-            maps = self._pool(maps, 1, pooling)
         return self._project(maps.permute(0, 2, 3, 1).flatten(2), 0)
 
     def recurrent(self, gi: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -107,11 +106,17 @@ class Network:
             "stem": self._runs(STEM, mel, *self._stem, self.dtype),
             "pooling": self._runs(POOL, maps, 2, 2),
             "upsampling": self._runs(Table("upsample_add"), low, maps),
-            "gate": self._runs(Table("upsample_add_gate"), low, maps, maps),
+            "gate": self._gate(low, maps),
             "recurrence": self._runs(STATES, gi, self._recurrent[0], self._new[0]),
             "residual_block": "; ".join(f"scale 1/{2**s}: {why}" for s, why in sorted(self.choice.reasons.items()))
             or "measured at the first run or warmup()",
         }
+
+    def _gate(self, low: Tensor, maps: Tensor) -> str:
+        pooling = self.config.network.frequency_pooling
+        if (answer := self._in_one(low, maps, maps, *(self._projection or (None, None)), pooling)).ok:
+            return "triton, with projection and pooling in one kernel"
+        return f"{self._runs(Table('upsample_add_gate'), low, maps, maps)}; not in one kernel: {answer.reason}"
 
     def _runs(self, table: Table, *args: Any) -> str:
         if self.backend != "auto":
@@ -124,19 +129,28 @@ class Network:
         return f"none ({'; '.join(refused)})"
 
     def _attention(self, x: Tensor) -> Tensor:
-        """The MTFA layer, (B, C, T, D) -> the same."""
+        """The MTFA layer and the maximum over groups of bands: (B, C, T, D) -> (B, C, T, D / pooling)."""
         features = self._sequence("features", x)
-        variant = self.config.network.variant
+        variant, pooling = self.config.network.variant, self.config.network.frequency_pooling
         if variant == "mtfa":
             skip, low = self._scales("mask", x, 0)
             # The projection commutes with upsampling: a quarter of the work for the low part, its bias once.
-            return ops.upsample_add_gate(
-                self._mix(low, bias=False), self._mix(skip, bias=True), features, backend=self.backend
-            )
-        if variant == "resatt":
+            low = self._mix(low, bias=False)
+            args = (low, skip, features, *(self._projection or (None, None)), pooling)
+            if self._in_one(*args).ok:
+                out: Tensor = GATED_POOL.choose("triton", *args)(*args)
+                return out
+            features = ops.upsample_add_gate(low, self._mix(skip, bias=True), features, backend=self.backend)
+        elif variant == "resatt":
             logits = self._mix(self._sequence("mask", x), bias=True)
-            return ops.attention_gate(logits, features, backend=self.backend)
-        return features
+            features = ops.attention_gate(logits, features, backend=self.backend)
+        return self._pool(features, 1, pooling) if pooling > 1 else features
+
+    def _in_one(self, *args: Any) -> Support:
+        """Whether one kernel may do all from the projection to the pooling."""
+        if self.backend == "triton" or (self.backend == "auto" and "triton" in ladder(args)):
+            return GATED_POOL.support("triton", *args)
+        return Support.no("not asked for" if self.backend != "auto" else f"{args[0].device} has no Triton")
 
     def _sequence(self, name: str, x: Tensor) -> Tensor:
         for i in range(2):
@@ -164,7 +178,10 @@ class Network:
         if self._projection is None:
             return x
         weight, offset = self._projection
-        return F.linear(x.permute(0, 2, 3, 1), weight, offset if bias else None).permute(0, 3, 1, 2)
+        rows = x.permute(0, 2, 3, 1)
+        flat = rows.reshape(-1, rows.shape[3])
+        mixed = torch.addmm(offset, flat, weight.t()) if bias else torch.mm(flat, weight.t())
+        return mixed.view(rows.shape).permute(0, 3, 1, 2)
 
     def _project(self, x: Tensor, layer: int) -> Tensor:
         """(B, T, I) -> (B, T, 2, 3U): the input products of all steps and both directions at once."""
