@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/bigru.h"
@@ -128,6 +129,28 @@ void bind_upsample_add_gate(const py::array& low, const py::array& skip, const p
     ThreadPool& pool = shared_pool(threads);
     py::gil_scoped_release release;
     upsample_add_gate(from[0], from[1], from[2], to, shape, kernels, pool);
+  });
+}
+
+void bind_upsample_add_gate_backward(const py::array& grad, const py::array& low, const py::array& skip,
+                                     const py::array& features, py::array& d_low, py::array& d_skip,
+                                     py::array& d_features, int threads) {
+  with_type("features", features, [&](auto type) {
+    using T = decltype(type);
+    const MapShape shape = map_shape("features", features);
+    const GateGradients<T> maps = {values<T>("grad", grad, full(shape)),
+                                   values<T>("low", low, half(shape)),
+                                   values<T>("skip", skip, full(shape)),
+                                   values<T>("features", features, full(shape)),
+                                   writable<T>("d_low", d_low, half(shape)),
+                                   writable<T>("d_skip", d_skip, full(shape)),
+                                   writable<T>("d_features", d_features, full(shape))};
+    const Isa isa = chosen_isa();
+    if (std::is_same_v<T, Bf16> && !kernels_of(isa).bf16)
+      throw std::invalid_argument(std::string("features: bfloat16 needs AVX-512 BF16, this process uses ") + name(isa));
+    ThreadPool& pool = shared_pool(threads);
+    py::gil_scoped_release release;
+    upsample_add_gate_backward(maps, shape, isa, pool);
   });
 }
 
@@ -276,6 +299,9 @@ void register_ops(py::module_& m) {
         py::arg("threads"));
   m.def("upsample_add_gate", &bind_upsample_add_gate, py::arg("low"), py::arg("skip"), py::arg("features"),
         py::arg("out"), py::arg("threads"));
+  m.def("upsample_add_gate_backward", &bind_upsample_add_gate_backward, py::arg("grad"), py::arg("low"),
+        py::arg("skip"), py::arg("features"), py::arg("d_low"), py::arg("d_skip"), py::arg("d_features"),
+        py::arg("threads"));
   bind_block<float>(m, "ResidualBlock");
   bind_block<Bf16>(m, "ResidualBlockBf16");
   py::class_<BiGru>(m, "BiGru", "A bidirectional GRU's packed weights; any number of threads may use one.")

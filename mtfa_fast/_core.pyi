@@ -55,6 +55,16 @@ def attention_gate(logits: NDArray[Any], features: NDArray[Any], out: NDArray[An
 def upsample_add_gate(
     low: NDArray[Any], skip: NDArray[Any], features: NDArray[Any], out: NDArray[Any], threads: int
 ) -> None: ...
+def upsample_add_gate_backward(
+    grad: NDArray[Any],
+    low: NDArray[Any],
+    skip: NDArray[Any],
+    features: NDArray[Any],
+    d_low: NDArray[Any],
+    d_skip: NDArray[Any],
+    d_features: NDArray[Any],
+    threads: int,
+) -> None: ...
 
 class ResidualBlock:
     def __init__(self, w1: ArrayLike, b1: ArrayLike, w2: ArrayLike, b2: ArrayLike) -> None: ...

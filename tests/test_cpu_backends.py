@@ -96,6 +96,21 @@ def test_maps(size: tuple[int, ...], dtype: torch.dtype) -> None:
     assert all(r.is_contiguous(memory_format=LAST) for r in results)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_gradients_of_maps(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    maps = [random(*s, dtype=dtype, seed=i) for i, s in enumerate([size, half(size), size, size])]
+
+    def gradients(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        grad, low, skip, features = (m.to(dtype) for m in maps)
+        return list(torch.ops.mtfa_fast.upsample_add_gate_backward(grad, low, skip, features, backend))
+
+    exact, stock, got = gradients("reference", torch.float64), gradients("reference", dtype), gradients("cpu", dtype)
+    for g, s, e in zip(got, stock, exact, strict=True):
+        assert g.dtype == dtype and g.is_contiguous(memory_format=LAST)
+        assert error(g, e) <= 2 * error(s, e) + (1e-7 if g.numel() < 100 else 0)
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 10, 9, 7), (1, 3, 400, 40)])
 def test_attention_gate_takes_any_layout_and_size(size: tuple[int, ...]) -> None:
     for layout in (LAST, CONTIGUOUS):
@@ -137,6 +152,7 @@ def test_bigru_gradients(batch: int, steps: int, inputs: int, hidden: int, layer
     cotangents = [random(batch, steps, 2 * hidden, seed=3), random(2 * layers, batch, hidden, seed=4)]
 
     def gradients(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        torch.set_num_threads(2 if backend == "cpu" else 1)  # the reference's many small steps only wait for a second
         leaves = [t.to(dtype, copy=True).requires_grad_() for t in (x, *weights)]
         outputs = ops.bigru(leaves[0], leaves[1:], backend=backend)
         return list(torch.autograd.grad(outputs, leaves, [c.to(dtype) for c in cotangents]))
@@ -269,6 +285,12 @@ def test_core_checks_every_shape_itself() -> None:
             _core.upsample_add(bad, x, x.copy(), 1)
     with pytest.raises(ValueError, match="out"):
         _core.upsample_add_gate(low, x, x, x[:, :3].copy(), 1)
+    gradients = [x, low, x, x, low.copy(), x.copy(), x.copy()]
+    _core.upsample_add_gate_backward(*gradients, 1)
+    for index, given in enumerate(gradients):
+        if index != 3:  # whose shape and type the others have to have
+            with pytest.raises(ValueError, match="allowed"):
+                _core.upsample_add_gate_backward(*gradients[:index], given[:, 1:], *gradients[index + 1 :], 1)
     with pytest.raises(ValueError, match="logits"):
         _core.attention_gate(np.zeros(3, np.float32), np.zeros(4, np.float32), np.zeros(4, np.float32), 1)
     weights = [w.numpy() for w in gru_weights(4, 7, 2)]

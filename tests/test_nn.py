@@ -76,6 +76,7 @@ def test_training_equals_the_plain_layer(options: dict[str, Any], layout: torch.
     for layer in (plain, fast):
         leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
         out = layer(leaf)
+        assert layer is plain or out.is_contiguous(memory_format=layout)
         found.append([out, *torch.autograd.grad(out, [leaf, *layer.parameters()], cotangent), *layer.buffers()])
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 

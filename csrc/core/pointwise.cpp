@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/kernels/gate_backward.h"
 #include "core/pack.h"
 #include "core/typed_kernels.h"
 
@@ -100,10 +101,31 @@ void upsample_add_gate(const T* low, const T* skip, const T* features, T* out, c
   });
 }
 
-#define MTFA_POINTWISE(T)                                                                           \
-  template void upsample_add(const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&); \
-  template void attention_gate(const T*, const T*, T*, int64_t, const Kernels&, ThreadPool&);       \
-  template void upsample_add_gate(const T*, const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&);
+template <class T>
+void upsample_add_gate_backward(const GateGradients<T>& maps, const MapShape& shape, Isa isa, ThreadPool& pool) {
+  const GateBackwardKernels kernels = MTFA_SELECT(isa, gate_backward_kernels)();
+  const int64_t full = int64_t{shape.width} * shape.channels, half = (int64_t{shape.width} + 1) / 2 * shape.channels;
+  for_each_half_row(shape, pool, [&](int64_t below, int64_t first, int64_t last) {
+    GateBackwardRows<T> rows = {};
+    rows.low = maps.low + below * half, rows.d_low = maps.d_low + below * half;
+    rows.width = shape.width, rows.channels = shape.channels;
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t at = r * full, i = r - first;
+      rows.grad[i] = maps.grad + at, rows.skip[i] = maps.skip + at, rows.features[i] = maps.features + at;
+      rows.d_skip[i] = maps.d_skip + at, rows.d_features[i] = maps.d_features + at;
+    }
+    if constexpr (std::is_same_v<T, float>)
+      kernels.fp32(rows);
+    else
+      kernels.bf16(rows);
+  });
+}
+
+#define MTFA_POINTWISE(T)                                                                                          \
+  template void upsample_add(const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&);                \
+  template void attention_gate(const T*, const T*, T*, int64_t, const Kernels&, ThreadPool&);                      \
+  template void upsample_add_gate(const T*, const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&); \
+  template void upsample_add_gate_backward(const GateGradients<T>&, const MapShape&, Isa, ThreadPool&);
 MTFA_POINTWISE(float)
 MTFA_POINTWISE(Bf16)
 #undef MTFA_POINTWISE

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/isa.h"
 #include "core/kernels/kernels.h"
 #include "core/thread_pool.h"
 
@@ -28,5 +29,14 @@ void attention_gate(const T* logits, const T* features, T* out, int64_t count, c
 template <class T>
 void upsample_add_gate(const T* low, const T* skip, const T* features, T* out, const MapShape& shape,
                        const Kernels& kernels, ThreadPool& pool);
+
+// The gradients of upsample_add_gate's inputs, given its result's.
+template <class T>
+struct GateGradients {
+  const T *grad, *low, *skip, *features;
+  T *d_low, *d_skip, *d_features;
+};
+template <class T>
+void upsample_add_gate_backward(const GateGradients<T>& maps, const MapShape& shape, Isa isa, ThreadPool& pool);
 
 }  // namespace mtfa

@@ -73,10 +73,11 @@ class MTFA(modules.MTFA):
             return super().forward(x)
         padded = self._pad(x)
         blocks = [block for block in self.modules() if isinstance(block, ResidualBlock)]
-        if _wants_gradient(self, x) or not _foldable(blocks):
-            return crop_time(self._plain(padded), x.shape[2])
+        plain = _wants_gradient(self, x) or not _foldable(blocks)
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-        out = self._folded(padded.contiguous(memory_format=torch.channels_last), self._weights(blocks, x.device.type))
+        if not plain or x.device.type == "cpu":  # there each convolution would reorder its maps, forward and backward
+            padded = padded.contiguous(memory_format=torch.channels_last)
+        out = self._plain(padded) if plain else self._folded(padded, self._weights(blocks, x.device.type))
         return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
 
     def _weights(self, blocks: list[ResidualBlock], device: str) -> Folded:
