@@ -18,14 +18,14 @@ from .nn.convert import from_weights
 from .nn.modules import pad_time
 from .weights import Weights
 
-PRECISIONS = ("fp64", "fp32", "mixed", "bf16")
+PRECISIONS = ("fp64", "fp32", "mixed", "bf16", "fp16")
 TILE_FRAMES = 512  # of the trunk
 STEP = 2**HOURGLASS_DEPTH
 Packed = tuple[str, Tensor, Tensor]  # name, the tensor to change, and the change that makes it twice as large
 
 
 class Reference:
-    """The plain network of ``weights`` on the CPU: ``"fp64"``, ``"fp32"``, ``"bf16"`` (autocast), or ``"mixed"``.
+    """The plain network of ``weights`` on the CPU; ``precision``: one of PRECISIONS, bf16 and fp16 by autocast.
 
     Mixed is what the C++ engine calls bf16: autocast up to the recurrent part, whose first product has both factors
     in bf16, and float32 from there on. It errs less than autocast to the end.
@@ -147,7 +147,7 @@ class Reference:
         net = self._net
         maps = pad_time(net.normalize(self._input(log_mel)).unsqueeze(1), STEP)
         parts = []
-        with _autocast(self.precision in ("mixed", "bf16")):
+        with _autocast(self.precision):
             for first in range(0, maps.shape[2], tile or TILE_FRAMES):
                 low, last = max(first - HALO_FRAMES, 0), min(first + (tile or TILE_FRAMES), maps.shape[2])
                 gated = net.attention(net.stem(maps[:, :, low : last + HALO_FRAMES]))
@@ -158,7 +158,7 @@ class Reference:
         net = self._net
         if self.precision == "mixed":
             vectors = vectors.bfloat16().float()
-        with _autocast(self.precision == "bf16"):
+        with _autocast("fp32" if self.precision == "mixed" else self.precision):
             return torch.sigmoid(net.head(net.gru(net.input_dropout(vectors))[0]))
 
     def _input(self, frames: np.ndarray) -> Tensor:
@@ -189,8 +189,9 @@ def _whole(*tensors: tuple[str, Tensor]) -> list[Packed]:
     return [(name, tensor.data, tensor.data.clone()) for name, tensor in tensors]
 
 
-def _autocast(on: bool) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=on)
+def _autocast(precision: str) -> torch.autocast:
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast("cpu", dtype, enabled=precision in ("mixed", "bf16", "fp16"))
 
 
 def _array(answer: Tensor) -> np.ndarray:

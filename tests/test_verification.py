@@ -243,6 +243,18 @@ def test_a_number_that_is_none_fails() -> None:
         verification.relative_error(np.ones(2), np.ones(3))
 
 
+def test_yardsticks_err_as_their_precision_does(weights: Weights) -> None:
+    log_mel = _log_mel(weights, 0.3)
+    exact = Reference(weights).probabilities(log_mel)
+    error = {
+        precision: verification.relative_error(Reference(weights, precision).probabilities(log_mel), exact)
+        for precision in reference.PRECISIONS
+    }
+    assert error["fp64"] == 0 and 0 < error["fp32"] < 1e-6
+    assert 1e-6 < error["mixed"] < error["bf16"] < 0.02, "mixed is the stricter of the two"
+    assert 1e-6 < error["fp16"] < error["bf16"]
+
+
 def test_the_reference_in_tiles_is_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Borders of the reference's own tiles, and what pads the end, cannot be seen in float64."""
     monkeypatch.setattr(reference, "TILE_FRAMES", 64)

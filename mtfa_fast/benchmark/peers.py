@@ -211,7 +211,7 @@ class OpenVino(_Exported):
         self._options = {"PERFORMANCE_HINT": "LATENCY"} | options
         self.name = f"OpenVINO {precision}"
         self.version = f"openvino {metadata.version('openvino')}"
-        self.settings = f"{', '.join(str(value) for value in self._options.values())}, {threads} threads"
+        self.settings = f"{', '.join(f'{key}={value}' for key, value in self._options.items())}, {threads} threads"
 
     def _session(self, path: Path) -> Call:
         hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
