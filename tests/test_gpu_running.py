@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -226,6 +227,40 @@ def test_exact_float32_is_a_state_of_the_moment() -> None:
             assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == ("tf32", "ieee")
     finally:
         cudnn.allow_tf32 = before
+
+
+def test_a_replay_reads_the_new_input_and_keeps_the_old_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real capture, around a graph that only pretends to be one."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    options: dict[str, Any] = {}
+
+    def function(x: Tensor) -> Tensor:
+        inputs.append(x)
+        outputs.append(x * 2)
+        return outputs[-1]
+
+    class FakeGraph:
+        def replay(self) -> None:
+            outputs[-1].copy_(inputs[-1] * 2)
+
+    class FakeStream:
+        def synchronize(self) -> None:
+            assert len(inputs) == 1  # what must not be captured has run once, before the capture
+
+    def capturing(graph: FakeGraph, **given: Any) -> Any:
+        options.update(given)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    stream: Any = FakeStream()
+    first = torch.ones(3)
+    program = graphs.cuda_capture(stream)(function, first)
+    assert options == {"pool": "pool", "stream": stream, "capture_error_mode": "thread_local"}
+    second, third = program(torch.full((3,), 5.0)), program(torch.full((3,), 7.0))
+    assert second.tolist() == [10.0] * 3 and third.tolist() == [14.0] * 3 and first.tolist() == [1.0] * 3
 
 
 @pytest.mark.gpu
