@@ -208,15 +208,12 @@ def test_the_cpu_engine_hears_what_the_gpu_engine_hears(tmp_path: Path) -> None:
 
 def test_the_package_is_light() -> None:
     code = """
-import sys, time
-start = time.perf_counter()
+import sys
 import mtfa_fast
-seconds = time.perf_counter() - start
 assert set(mtfa_fast.__all__) <= set(dir(mtfa_fast))
 from mtfa_fast import Detector, Event, Result, Config, Weights, AudioError
 heavy = {"torch", "matplotlib", "scipy", "librosa", "cyclopts"} & set(sys.modules)
 assert not heavy, heavy
-assert seconds < 0.2, seconds
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
