@@ -24,7 +24,7 @@ def rows(contest: Contest) -> list[Row]:
     """One step on chunks of the paper's length, without dropout so that gradients can be compared."""
     batch, frames = contest.plan.chunk
     generator = torch.Generator().manual_seed(0)
-    net = _without_dropout(from_weights(contest.weights).train())
+    net = _without_dropout(from_weights(contest.weights).train()).to(memory_format=torch.channels_last)
     x = torch.randn(batch, frames, contest.plan.config.features.mel_bands, generator=generator)
     y = (torch.rand(batch, frames, len(contest.plan.config.classes), generator=generator) < 0.1).float()
     torch.set_num_threads(contest.threads)

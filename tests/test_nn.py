@@ -81,6 +81,21 @@ def test_training_equals_the_plain_layer(options: dict[str, Any], layout: torch.
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_float32_gradients_are_as_good_as_the_plain_layers(layout: torch.memory_format) -> None:
+    plain, fast = twins()
+    x = maps(2, 16, 13, 16, layout=layout)
+
+    def gradients(layer: nn.Module, x: Tensor) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        found = torch.autograd.grad(layer(leaf).square().mean(), [leaf, *layer.parameters()])
+        return torch.cat([g.double().flatten() for g in found])
+
+    exact = gradients(copy.deepcopy(plain).double(), x.double())
+    wrong = [float((gradients(layer, x) - exact).norm()) for layer in (plain, fast)]
+    assert wrong[1] <= 2 * wrong[0]
+
+
 def test_evaluation_with_gradients_has_them() -> None:
     plain, fast = (layer.eval() for layer in twins())
     x = maps(1, 16, 8, 8)
@@ -337,6 +352,21 @@ def test_exports_with_dynamic_batch_and_time(gradients: bool) -> None:
     for shape in ((1, 16, 9, 8), (3, 16, 24, 8)):
         x = torch.randn(shape)
         torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_bigru_exports_where_torch_gru_is_refused() -> None:
+    stock = nn.GRU(5, 4, batch_first=True, bidirectional=True)
+    fast = BiGRU(5, 4)
+    fast.load_state_dict(stock.state_dict())
+    time = torch.export.Dim("time", min=2)
+
+    def export(layer: nn.Module) -> torch.export.ExportedProgram:
+        return torch.export.export(layer.eval(), (torch.randn(2, 7, 5),), dynamic_shapes=({1: time},))
+
+    with pytest.raises(torch._dynamo.exc.UserError, match="specialized it to be a constant"):
+        export(stock)
+    x = torch.randn(2, 11, 5)
+    torch.testing.assert_close(export(fast).module()(x), stock(x))
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
