@@ -36,6 +36,9 @@ SCALE_FAULT = 0.01
 SCALE_NOISE = 0.05 * SCALE_FAULT
 SCALE_EFFECT = 0.0006
 SCALE_FRAMES = 48
+# Of the recurrent part on so few frames, where stock PyTorch can be lucky: the gates' polynomials err by 2e-7. A fault
+# of 1 % in one gate gives 5e-5.
+RECURRENT_FLOOR = 1e-6
 STAGE_FRAMES = 512  # of a recording, for the stage-by-stage comparison: its maps are held in float64
 
 
@@ -86,9 +89,11 @@ def drift(got: np.ndarray, exact: np.ndarray) -> float:
     return abs(float(np.vdot(got, exact)) / power - 1) if power else 0.0
 
 
-def compare(stage: str, source: str, got: np.ndarray, exact: np.ndarray, stock: np.ndarray) -> Check:
-    """The root-mean-square error against twice stock PyTorch's, or one unit in the last place if that is more."""
-    bound = max(TIMES_STOCK * relative_error(stock, exact), LAST_PLACE)
+def compare(
+    stage: str, source: str, got: np.ndarray, exact: np.ndarray, stock: np.ndarray, floor: float = LAST_PLACE
+) -> Check:
+    """The root-mean-square error against twice stock PyTorch's, or ``floor`` if that is more."""
+    bound = max(TIMES_STOCK * relative_error(stock, exact), floor)
     return Check(stage, source, relative_error(got, exact), bound)
 
 
@@ -152,7 +157,7 @@ def check_parts(exact: Reference, engine: Any, source: str, log_mel: np.ndarray)
         rounded = {n: bfloat16(t) for n, t in weights.tensors.items() if n.startswith("gru.weight_ih_l0")}
         vectors, weights = bfloat16(vectors), Weights(weights.config, weights.tensors | rounded)
     truth, usual = (Reference(weights, precision).recurrent(vectors) for precision in ("fp64", "fp32"))
-    yield compare("recurrent part", source, engine.recurrent(vectors), truth, usual)
+    yield compare("recurrent part", source, engine.recurrent(vectors), truth, usual, RECURRENT_FLOOR)
 
 
 def _check_scales(exact: Reference, engine: Any, source: str, log_mel: np.ndarray) -> Check:
