@@ -83,8 +83,8 @@ class Ours:
         exact, stock = oracle.reference("fp64"), oracle.reference(self.yardstick)
         yield from check_stages(exact, stock, self.engine, self.name, clip)
         yield from check_parts(exact, self.engine, self.name, clip)
-        answers = (reference.probabilities(clip) for reference in (exact, stock))
-        yield compare("probabilities", self.name, self.engine.probabilities(clip), *answers)
+        answer, usual = exact.probabilities(clip), stock.probabilities(clip)
+        yield compare("probabilities", self.name, self.engine.probabilities(clip), answer, usual)
 
 
 class Chain:
