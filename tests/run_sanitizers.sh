@@ -16,7 +16,7 @@ cd "$scratch/project"
 
 MTFA_FAST_SANITIZE=address,undefined MTFA_FAST_CUDA=0 python setup.py -q build_ext --inplace
 if [ $# -eq 0 ]; then
-  set -- tests/test_log_mel.py tests/test_core_postprocess.py tests/test_isa.py tests/test_engine.py
+  set -- tests/test_log_mel.py tests/test_core_postprocess.py tests/test_isa.py tests/test_engine.py tests/test_cpu_backends.py
 fi
 # The interpreter itself is not instrumented: its leaks are its own business, and the sanitizer's library and the C++
 # library, whose exceptions it watches, must be there before it. --capture=sys lets its report out. The emulator of old CPUs does not bear a sanitizer.

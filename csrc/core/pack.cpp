@@ -1,25 +1,9 @@
 #include "core/pack.h"
 
 #include <algorithm>
-#include <cmath>
 #include <type_traits>
 
 namespace mtfa {
-
-float to_float(Bf16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-Bf16 to_bf16(float x) {
-  if (std::isnan(x)) return {0x7fc0};
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  bits += 0x7fff + ((bits >> 16) & 1);
-  return {static_cast<uint16_t>(bits >> 16)};
-}
 
 namespace {
 

@@ -1,6 +1,7 @@
 // Weights in the order in which the kernels read them.
 #pragma once
 
+#include <cstring>
 #include <vector>
 
 #include "core/kernels/kernels.h"
@@ -13,8 +14,20 @@ constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multip
 // Channels of a feature map in memory: zero channels fill up the last vector of the widest instruction set.
 constexpr int padded_channels(int channels) { return round_up(channels, 16); }
 
-float to_float(Bf16 x);
-Bf16 to_bf16(float x);  // nearest even
+inline float to_float(Bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Nearest even; without a branch, so that a loop over it becomes vectors.
+inline Bf16 to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return {static_cast<uint16_t>(x != x ? 0x7fc0 : rounded)};
+}
 
 // (rows = k, columns = n) row-major -> panels of `panel` columns, each (k, panel); Bf16: (k / 2, panel, 2).
 // Columns are filled up with zeros to a multiple of the panel; `depth` >= k likewise (even for Bf16).

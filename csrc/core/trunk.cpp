@@ -88,25 +88,31 @@ class TypedTrunkWeights : public TrunkWeights {
   AlignedArray<float> gru_bias;
   int gru_depth = 0, gru_columns = 0;
 
+  // From one gathered row to the next: a cache line more than their length, which is a multiple of 4 kB and would put
+  // all rows of a tile into one set of the first-level cache.
+  ptrdiff_t gathered_stride() const { return gru_depth + 64 / static_cast<ptrdiff_t>(sizeof(T)); }
   // Gathered rows (rows, gru_depth) -> the first layer's gates (rows, gru_columns).
   void project(const T* from, int rows, float* out, ThreadPool& pool) const {
     const int panel = kernels.panel;
     pool.run(gru_columns / panel, [&](int i) {
       const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
-      typed.dense({from, gru_depth, gru_input.data() + n * gru_depth, gru_bias.data() + n, out + n, gru_columns, rows,
-                   gru_depth, panel, false});
+      typed.dense({from, gathered_stride(), gru_input.data() + n * gru_depth, gru_bias.data() + n, out + n, gru_columns,
+                   rows, gru_depth, panel, false});
     });
   }
 
   void project_vectors(const float* vectors, int64_t frames, const FrameSink& sink, ThreadPool& pool) const override {
     const int count = shape.channels, bands = shape.mel_bands / shape.pooling;
-    std::vector<T> rows(static_cast<size_t>(kBand) * gru_depth);
+    AlignedArray<T> rows(kBand * gathered_stride());
     for (int64_t first = 0; first < frames; first += kBand) {
       const int n = static_cast<int>(std::min<int64_t>(kBand, frames - first));
-      for (int64_t i = 0; i < static_cast<int64_t>(n) * bands; ++i) {
-        const float* from = vectors + (first * bands + i) * count;
-        for (int c = 0; c < count; ++c) rows[i * channels + c] = from_float<T>(from[c]);
-      }
+      pool.run(n, [&](int r) {
+        const float* from = vectors + (first + r) * bands * count;
+        T* to = rows.data() + r * gathered_stride();
+        for (int i = 0; i < bands; ++i) {
+          for (int c = 0; c < count; ++c) to[i * channels + c] = from_float<T>(from[i * count + c]);
+        }
+      });
       project(rows.data(), n, sink(first), pool);
     }
   }
@@ -167,13 +173,12 @@ class GruInputStage : public Stage {
   int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / kBand * kBand; }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return produced(); }
-  void allocate(int64_t) override {}
+  void allocate(int64_t) override { gathered_ = AlignedArray<T>(kBand * weights_.gathered_stride()); }
   void run(int64_t first, int64_t last, ThreadPool& pool) override {
     // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
-    const int rows = static_cast<int>(last - first), depth = weights_.gru_depth;
-    gathered_.resize(static_cast<size_t>(kBand) * depth);
+    const int rows = static_cast<int>(last - first);
     for (int r = 0; r < rows; ++r)
-      std::copy_n(input_->row(first + r), depth, gathered_.data() + static_cast<size_t>(r) * depth);
+      std::copy_n(input_->row(first + r), weights_.gru_depth, gathered_.data() + r * weights_.gathered_stride());
     weights_.project(gathered_.data(), rows, sink_(first), pool);
   }
 
@@ -181,7 +186,7 @@ class GruInputStage : public Stage {
   const RingStage<T>* input_;
   const TypedTrunkWeights<T>& weights_;
   FrameSink sink_;
-  std::vector<T> gathered_;
+  AlignedArray<T> gathered_;
 };
 
 template <class T>

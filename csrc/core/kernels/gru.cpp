@@ -2,7 +2,8 @@
 //
 // A step is 3 * hidden dot products with the previous state. A block of units keeps the sums of its three
 // gates in registers while the state is broadcast value by value against weights that stream from the
-// caches in the order of their use.
+// caches. Every other step goes through them backwards: they are larger than the first-level cache, which would
+// otherwise have dropped each weight just before its next use.
 #include "core/kernels/gemm.h"
 #include "core/kernels/rows.h"
 
@@ -16,7 +17,7 @@ constexpr int kBlock = kUnitVectors * kWidth;
 
 // Units u .. u + kBlock of the next state. `weights` is this block's (hidden, 3, kBlock).
 MTFA_INLINE void step_block(const float* weights, const float* bias_new, const float* gates, const float* state,
-                            int hidden, int u, float* next) {
+                            int hidden, int u, bool backwards, float* next) {
   Vec sum[3][kUnitVectors];
 #pragma GCC unroll 4
   for (int v = 0; v < kUnitVectors; ++v) {
@@ -24,7 +25,8 @@ MTFA_INLINE void step_block(const float* weights, const float* bias_new, const f
     sum[1][v] = load(gates + hidden + u + v * kWidth);
     sum[2][v] = load(bias_new + u + v * kWidth);
   }
-  for (int k = 0; k < hidden; ++k) {
+  for (int i = 0; i < hidden; ++i) {
+    const int k = backwards ? hidden - 1 - i : i;
     const Vec h = splat(state[k]);
     const float* w = weights + static_cast<ptrdiff_t>(k) * 3 * kBlock;
 #pragma GCC unroll 3
@@ -53,8 +55,11 @@ void gru_run(const GruRun& run) {
     const int64_t t = run.reverse ? run.frames - 1 - i : i;
     const float* gates = run.gates[t] + run.gates_offset;
     float* next = run.states[t] + run.states_offset;
-    for (int u = 0; u < hidden; u += kBlock) {
-      step_block(run.weights + static_cast<ptrdiff_t>(u) * 3 * hidden, run.bias_new, gates, state, hidden, u, next);
+    const bool backwards = i % 2;
+    for (int done = 0; done < hidden; done += kBlock) {
+      const int u = backwards ? hidden - kBlock - done : done;
+      step_block(run.weights + static_cast<ptrdiff_t>(u) * 3 * hidden, run.bias_new, gates, state, hidden, u, backwards,
+                 next);
     }
     state = next;
   }

@@ -53,6 +53,7 @@ double peak_bf16(int64_t steps) {
     tile_multiply_add<2, 5, 6>(), tile_multiply_add<3, 5, 7>();
   }
   tile_store<0>(sums, kTileBytes);
+  release_tiles();
   return 4.0 * 2.0 * kTileRows16 * (kTileBytes / 4) * kTileInputs * static_cast<double>(steps);
 }
 #elif defined(__AVX512BF16__)

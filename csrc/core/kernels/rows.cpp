@@ -1,6 +1,9 @@
 // The passes over rows that are not convolutions 64 -> 64: stem, pooling, upsample-add, gate.
 #include "core/kernels/rows.h"
 
+#include <type_traits>
+
+#include "core/kernels/dense_tiles.h"
 #include "core/kernels/gemm.h"
 
 namespace mtfa {
@@ -47,6 +50,11 @@ void upsample_add_row(const T* skip, const T* low, T* out, int width, int channe
 
 template <class T>
 void dense_rows(const Dense<T>& args) {
+#if defined(__AMX_BF16__) || defined(MTFA_EMULATE_AMX)
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (fits_tiles(args)) return dense_tiles(args);
+  }
+#endif
   for (int n = 0; n < args.columns; n += kPanel) {
     const T* panel = static_cast<const T*>(args.weights) + static_cast<ptrdiff_t>(n) * args.depth;
     gemm_panel<T>(args.in, args.in_stride, panel, args.rows, args.depth, args.bias ? args.bias + n : nullptr, args.relu,

@@ -1,4 +1,4 @@
-// The AMX convolution with its tiles emulated, against sums in double precision. Built and run by
+// The AMX convolution and matrix product with their tiles emulated, against sums in double precision. Built and run by
 // tests/test_amx_emulation.py with -DMTFA_EMULATE_AMX -DMTFA_ISA_NAMESPACE=amx.
 #include <cmath>
 #include <cstdio>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/kernels/conv3x3.cpp"
+#include "core/kernels/rows.cpp"
 #include "core/pack.cpp"
 
 using namespace mtfa;
@@ -69,10 +70,55 @@ double error_of(int width, int channels, bool residual, bool relu, bool both_row
   return worst / largest;
 }
 
+// The same of rows times a matrix, with more between the rows of both than they hold.
+double dense_error(int rows, int depth, int columns, bool with_bias) {
+  const int in_stride = depth + 6, out_stride = columns + 3;
+  std::vector<Bf16> in(static_cast<size_t>(rows) * in_stride);
+  for (auto& value : in) value = to_bf16(random_value());
+  std::vector<float> weights(static_cast<size_t>(depth) * columns), bias(columns);
+  for (auto& w : weights) w = to_float(to_bf16(random_value()));
+  for (auto& b : bias) b = random_value();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> out(static_cast<size_t>(rows) * out_stride, nan);
+  const auto packed = pack_dense<Bf16>(weights, depth, columns, depth, 32);
+  amx::dense_rows<Bf16>({in.data(), in_stride, packed.data(), with_bias ? bias.data() : nullptr, out.data(), out_stride,
+                         rows, depth, columns, false});
+  double worst = 0, largest = 0;
+  for (int r = 0; r < rows; ++r) {
+    for (int n = 0; n < out_stride; ++n) {
+      const float got = out[static_cast<size_t>(r) * out_stride + n];
+      if (n >= columns) {
+        if (!std::isnan(got)) return std::numeric_limits<double>::infinity();
+        continue;
+      }
+      double sum = with_bias ? bias[n] : 0;
+      for (int k = 0; k < depth; ++k) {
+        sum += static_cast<double>(to_float(in[static_cast<size_t>(r) * in_stride + k])) *
+               weights[static_cast<size_t>(k) * columns + n];
+      }
+      worst = std::fmax(worst, std::isnan(got) ? std::numeric_limits<double>::infinity() : std::fabs(got - sum));
+      largest = std::fmax(largest, std::fabs(sum));
+    }
+  }
+  return worst / largest;
+}
+
 }  // namespace
 
 int main() {
   int failures = 0;
+  for (int rows : {1, 15, 16, 32, 71}) {
+    for (int depth : {16, 32, 96}) {  // 16 fills no tile
+      for (int columns : {32, 96}) {
+        for (bool bias : {false, true}) {
+          const double error = dense_error(rows, depth, columns, bias);
+          if (error < 1e-6) continue;
+          std::printf("%d rows, depth %d, %d columns, bias %d: error %g\n", rows, depth, columns, bias, error);
+          ++failures;
+        }
+      }
+    }
+  }
   for (int width : {1, 5, 16, 40, 128}) {
     for (int channels : {32, 64}) {
       for (int flags = 0; flags < 8; ++flags) {
