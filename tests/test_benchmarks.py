@@ -346,7 +346,7 @@ def test_sections_write_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture
     assert device is not None
     for section, wanted in parts.items():
         content = load(tmp_path, device, section)
-        assert content is not None and content["commit"] and content["versions"]["torch"]
+        assert content is not None and "commit" in content and content["versions"]["torch"]  # no commit outside git
         assert {row.part for row in rows_of(content)} == wanted
         for row in rows_of(content):
             assert row.refused == "" and row.check is not None and row.check.passed and row.times is not None, row
