@@ -59,7 +59,6 @@ def test_synthesize_has_the_librarys_defaults() -> None:
 def test_train_ends_with_a_weight_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("torch")
     monkeypatch.setattr("mtfa_fast.training.STATISTICS_CHUNKS", 2)
     sources = make_sources(tmp_path / "sources", subset="devtrain", events=3)
     size = ["--class", "gunshot", "--variant", "res", "--channels", "2", "--hidden", "3", "--batch-size", "1"]

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from scipy import signal
 
 from mtfa_fast import _core
 from mtfa_fast.postprocess import runs, threshold_and_filter
-
-signal = pytest.importorskip("scipy.signal", reason="scipy is not installed")
 
 WINDOWS = st.integers(0, 40).map(lambda half: 2 * half + 1)
 DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])

@@ -19,8 +19,6 @@ import soundfile
 import yaml
 from source_folder import RATE, make_sources
 
-pytest.importorskip("torch")
-
 from mtfa_fast.cli import main
 from mtfa_fast.commands.experiment import table1 as command
 from mtfa_fast.data.layout import open_mixture_set

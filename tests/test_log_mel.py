@@ -32,7 +32,8 @@ def loud_and_quiet(samples: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def by_librosa(wave: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float64]:
-    librosa = pytest.importorskip("librosa", reason="librosa is not installed")
+    import librosa
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "n_fft is too large" for the shortest waves
         power = librosa.feature.melspectrogram(
@@ -70,7 +71,8 @@ def test_equals_librosa(samples: int) -> None:
 
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"there is no {RECORDINGS.name} folder beside the project")
 def test_equals_librosa_on_recordings() -> None:
-    soundfile = pytest.importorskip("soundfile")
+    import soundfile
+
     files = sorted(RECORDINGS.rglob("*.flac"))
     for file in files[:: len(files) // 4]:
         wave = soundfile.read(file, dtype="float32", always_2d=True)[0][: 10 * CONFIG.sample_rate, 0].copy()

@@ -14,7 +14,6 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(2, 8, 5), (1, 1, 1), (1, 3, 70)])
 def test_stem_kernel(shape: tuple[int, int, int], dtype: torch.dtype, device: str, poisoned_memory: None) -> None:
-    pytest.importorskip("triton")
     x = torch.randn(shape, device=device) * 3
     mean, std = torch.randn(shape[2], device=device), torch.rand(shape[2], device=device) + 0.5
     weight, bias = torch.randn(12, 1, 3, 3, device=device), torch.randn(12, device=device)
@@ -27,7 +26,6 @@ def test_stem_kernel(shape: tuple[int, int, int], dtype: torch.dtype, device: st
 
 @pytest.mark.parametrize(("down", "across"), [(2, 2), (1, 8), (1, 1)])
 def test_pooling_kernel(down: int, across: int, device: str, poisoned_memory: None) -> None:
-    pytest.importorskip("triton")
     x = torch.randn(2, 3, 6, 16, device=device).to(memory_format=torch.channels_last)
     x[1, 2, 3, 9] = torch.nan
     x[0, 0, 0, 0] = -torch.inf
@@ -55,7 +53,6 @@ def test_states_are_the_recurrence(backend: str, device: str) -> None:
 def test_gated_pool_kernel(
     shape: tuple[int, ...], pooling: int, projected: bool, dtype: torch.dtype, device: str, poisoned_memory: None
 ) -> None:
-    pytest.importorskip("triton")
     batch, channels, rows, columns = shape
     last = torch.channels_last
     maps = [torch.randn(shape, device=device).to(dtype, memory_format=last) for _ in range(2)]

@@ -8,10 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
-TRITON = pytest.importorskip("triton")
 
 
 def test_kernels_compile_for_every_target(tmp_path: Path) -> None:

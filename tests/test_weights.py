@@ -36,7 +36,6 @@ def weights() -> Weights:
 @pytest.mark.parametrize("variant", ["mtfa", "resatt", "res"])
 @pytest.mark.parametrize("projection", [True, False])
 def test_expected_shapes_are_those_of_the_module(variant: str, projection: bool) -> None:
-    pytest.importorskip("torch")
     from mtfa_fast.nn import SEDNet
 
     network = NetworkConfig(variant=variant, channels=6, hidden=10, frequency_pooling=4, mask_projection=projection)  # type: ignore[arg-type]
