@@ -1,8 +1,9 @@
 """Writes the scores of the shipped weights into their model card, and draws the reliability plot.
 
 mtfa-fast synthesize RECORDINGS test_mixtures --split test -n 100 --seed 2026
-mtfa-fast evaluate test_mixtures --output benchmarks/results/rare-events.json --keep test.npz
-python docs/make_model_card.py test.npz
+mtfa-fast evaluate test_mixtures --precision bf16 --output benchmarks/results/rare-events.json --keep test.npz
+mtfa-fast evaluate test_mixtures --precision fp32 --keep test32.npz
+python docs/make_model_card.py test.npz test32.npz
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from mtfa_fast import Weights
 from mtfa_fast.data.probabilities import ProbabilitySet
+from mtfa_fast.evaluation import evaluate_probabilities
 from mtfa_fast.files import write_beside
 
 DOCS = Path(__file__).resolve().parent
@@ -48,6 +50,26 @@ def score_table(scores: dict[str, Any]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
+def precision_text(fast: ProbabilitySet, exact: ProbabilitySet) -> str:
+    """What float32 makes of the same mixtures with the same decisions."""
+    pairs = list(zip(fast.recordings, exact.recordings, strict=True))
+    ours, theirs = (np.concatenate([pair[i].probabilities for pair in pairs]) for i in range(2))
+    thresholds = np.array([c.threshold for c in exact.config.classes])
+    turned = np.abs(theirs - thresholds)[(ours > thresholds) != (theirs > thresholds)]
+    same = sum(
+        [(e.label, e.onset, e.offset) for e in a] == [(e.label, e.onset, e.offset) for e in b]
+        for a, b in zip(fast.results(), exact.results(), strict=True)
+    )
+    scores = evaluate_probabilities(exact)
+    return (
+        f"The table is in bf16. In float32 throughout the mean ER is {scores.error_rate:.3f} and F1 "
+        f"{100 * scores.f1:.1f} %; probabilities differ by\n{np.quantile(np.abs(ours - theirs), 0.999):.4f} at the 99.9th "
+        f"percentile of all frames, and {same} of the {len(pairs)} clips have the same events to the frame.\n"
+        f"{turned.size} frames of {ours.size} are decided otherwise, the farthest {turned.max(initial=0):.4f} from its "
+        "threshold.\n"
+    )
+
+
 def put(text: str, mark: str, content: str) -> str:
     """``text`` with what stands between the marks replaced."""
     start, end = f"<!-- {mark}: start -->\n", f"<!-- {mark}: end -->\n"
@@ -60,6 +82,7 @@ def draw_reliability(kept: ProbabilitySet, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mtfa-fast"  # the same file for the same numbers
     import matplotlib.pyplot as plt
 
     step = kept.config.features.frame_seconds
@@ -82,11 +105,13 @@ def draw_reliability(kept: ProbabilitySet, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def main(kept: str) -> None:
+def main(fast: str, exact: str) -> None:
+    kept = ProbabilitySet.load(fast)
+    text = put(CARD.read_text(), "scores", score_table(json.loads(SCORES.read_text())))
     with write_beside(CARD, "w") as file:
-        file.write(put(CARD.read_text(), "scores", score_table(json.loads(SCORES.read_text()))))
-    draw_reliability(ProbabilitySet.load(kept), DOCS / "reliability.svg")
+        file.write(put(text, "precision", precision_text(kept, ProbabilitySet.load(exact))))
+    draw_reliability(kept, DOCS / "reliability.svg")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
