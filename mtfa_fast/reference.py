@@ -49,7 +49,7 @@ class Reference:
         f, tensors, dtype = self.weights.config.features, self.weights.tensors, self._net.mean.dtype
         window, mel = (torch.from_numpy(tensors[f"features.{name}"]).to(dtype) for name in ("window", "mel"))
         frames = reference_log_mel(torch.from_numpy(wave).to(dtype), window, mel, f.hop, f.fft_length, f.log_floor)
-        return _array(frames)
+        return _array(frames.unsqueeze(0))
 
     def probabilities(self, log_mel: np.ndarray) -> np.ndarray:
         """Raw log-mel (T, D) -> frame probabilities (T, K)."""
@@ -62,6 +62,10 @@ class Reference:
     def recurrent(self, vectors: np.ndarray) -> np.ndarray:
         """The recurrent part alone, (T, I) -> frame probabilities (T, K)."""
         return _array(self._recurrent(self._input(vectors)))
+
+    def hidden(self, vectors: np.ndarray) -> np.ndarray:
+        """The recurrent layers alone, (T, I) -> both directions of the last one, (T, 2, U)."""
+        return _array(self._hidden(self._input(vectors)).unflatten(-1, (2, -1)))
 
     def stages(self, log_mel: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """What the stages ``names`` make of (T, D), in the shapes of ``engine.cpu.CpuEngine.tap``."""
@@ -155,11 +159,16 @@ class Reference:
         return torch.cat(parts, 1)
 
     def _recurrent(self, vectors: Tensor) -> Tensor:
-        net = self._net
+        hidden = self._hidden(vectors)
+        with _autocast("fp32" if self.precision == "mixed" else self.precision):
+            return torch.sigmoid(self._net.head(hidden))
+
+    def _hidden(self, vectors: Tensor) -> Tensor:
         if self.precision == "mixed":
             vectors = vectors.bfloat16().float()
         with _autocast("fp32" if self.precision == "mixed" else self.precision):
-            return torch.sigmoid(net.head(net.gru(net.input_dropout(vectors))[0]))
+            found: Tensor = self._net.gru(self._net.input_dropout(vectors))[0]
+        return found
 
     def _input(self, frames: np.ndarray) -> Tensor:
         return torch.from_numpy(frames).to(self._net.mean.dtype).unsqueeze(0)
@@ -195,5 +204,5 @@ def _autocast(precision: str) -> torch.autocast:
 
 
 def _array(answer: Tensor) -> np.ndarray:
-    found: np.ndarray = answer.squeeze(0).double().numpy()
+    found: np.ndarray = answer[0].double().numpy()
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..detector import make_engine
 from ..engine.cpu import Precision
-from ..verification import SCALE_FRAMES, Check, check_parts, check_stages, compare, yardstick
+from ..verification import SCALE_FRAMES, Check, check_network, check_parts, check_stages, yardstick
 from ..weights import Weights
 from .checks import Oracle, Part
 
@@ -83,8 +83,7 @@ class Ours:
         exact, stock = oracle.reference("fp64"), oracle.reference(self.yardstick)
         yield from check_stages(exact, stock, self.engine, self.name, clip)
         yield from check_parts(exact, self.engine, self.name, clip)
-        answer, usual = exact.probabilities(clip), stock.probabilities(clip)
-        yield compare("probabilities", self.name, self.engine.probabilities(clip), answer, usual)
+        yield from check_network(exact, stock, self.engine, self.name, clip, self.engine.probabilities(clip))
 
 
 class Chain:
