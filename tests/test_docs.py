@@ -90,7 +90,8 @@ def test_command_lines_run(
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     if "SOURCES" in block.text:
-        make_sources(tmp_path / "SOURCES")
+        for subset in ("devtrain", "devtest"):
+            make_sources(tmp_path / "SOURCES", subset=subset)
     for arguments in commands(block):
         assert main(arguments) == 0, capsys.readouterr().err
 

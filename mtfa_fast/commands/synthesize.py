@@ -27,6 +27,17 @@ def synthesize(
     replicate_quirk: Annotated[
         bool, Parameter(help="Draw as the official synthesizer does, its known slip included.")
     ] = False,
+    hard: Annotated[
+        bool, Parameter(help="Harder scenes: filtered backgrounds, two at once, sudden other sounds, changed events.")
+    ] = False,
+    distractors: Annotated[
+        str | None, Parameter(help="With --hard: folder of recordings without the classes, for the sudden sounds.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        Parameter(help="Only of this share of the recordings, which train holds out as --validation-fraction."),
+    ] = None,
+    held_out_seed: Annotated[int, Parameter(help="The --seed of that training run.")] = 0,
     jobs: Annotated[int, Parameter(alias="-j", help="Mixtures made at a time.")] = 2,
     overwrite: Annotated[bool, Parameter(help="Replace other mixtures of the same parameters.")] = False,
 ) -> int:
@@ -35,21 +46,28 @@ def synthesize(
     The folder's name is the official hash of the parameters. A run that was interrupted goes on. Prints the folder.
     """
     with usage_errors():
+        from ..data.distractors import Distractors
         from ..data.recipes import MixtureParameters, load_sources
+        from ..data.sources import SourceSet
         from ..data.synthesis import synthesize as run
         from .progress import bar
 
         ratios = {"ebrs": tuple(ebr)} if ebr else {}
-        parameters = MixtureParameters(mixtures_per_class, event_presence_prob, seed=seed, **ratios)
+        parameters = MixtureParameters(mixtures_per_class, event_presence_prob, seed=seed, hard=hard, **ratios)
+        recordings = load_sources(sources, split)
+        if held_out is not None:  # cut as for a network of the same classes, because the classes change the cut
+            found = SourceSet.load(sources, split, tuple(dict.fromkeys(classes or recordings.classes)))
+            recordings = found.cut(held_out, held_out_seed)[1]
         with bar() as progress:
             done = run(
-                load_sources(sources, split),
+                recordings,
                 output,
                 parameters,
                 classes=classes,
                 replicate_quirk=replicate_quirk,
                 jobs=jobs,
                 overwrite=overwrite,
+                distractors=Distractors.load(distractors) if distractors else None,
                 progress=progress,
             )
     left = f", {done.screened} left out because their background holds the class" if done.screened else ""

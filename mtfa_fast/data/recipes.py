@@ -25,12 +25,13 @@ Recipe = dict[str, Any]
 
 @dataclass(frozen=True)
 class MixtureParameters:
-    """The four official parameters, which name the folder. The defaults are those of the DCASE sets."""
+    """The four official parameters, which name the folder, and ``hard``. The defaults are those of the DCASE sets."""
 
     mixtures_per_class: int = 500
     event_presence_prob: float = 0.5
     ebrs: tuple[float, ...] = EBRS  # dB
     seed: int = 42
+    hard: bool = False  # in the scenes of data.scenes instead of the bare backgrounds
 
     def __post_init__(self) -> None:
         allowed = {
@@ -53,7 +54,7 @@ class MixtureParameters:
             "event_presence_prob": float(self.event_presence_prob),
             "mixtures_per_class": self.mixtures_per_class,
             "seed": self.seed,
-        }
+        } | ({"hard": True} if self.hard else {})
         return str(yaml.safe_dump(values, default_flow_style=None))
 
     @property

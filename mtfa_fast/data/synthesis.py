@@ -1,6 +1,7 @@
 """Mixtures of DCASE 2017 Task 2: isolated events laid over backgrounds after the official recipe, to the byte.
 
-What goes into each is drawn by :mod:`.recipes`, mixed by :mod:`.mixing`, and written here into
+What goes into each is drawn by :mod:`.recipes`, changed by :mod:`.scenes` if wanted, mixed by :mod:`.mixing`, and
+written here into
 ``mixture_data/<subset>/<hash>/{audio,meta}``, the official layout.
 """
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..files import write_beside
 from .annotations import Annotation, write_annotations
+from .distractors import Distractors
 from .mixing import mix
 from .recipes import (
     MIXTURE_SECONDS,
@@ -34,7 +36,8 @@ from .recipes import (
     recipe_hash,
     recipes_path,
 )
-from .sources import BackgroundSource, SourceAudio, SourceSet
+from .scenes import HardScenes
+from .sources import BackgroundSource, EventSource, SourceAudio, SourceSet
 
 SAMPLE_RATE = 44_100
 MIXTURE_SAMPLES = int(MIXTURE_SECONDS * SAMPLE_RATE)
@@ -59,11 +62,14 @@ class Synthesis:
     normalised: list[str] = field(default_factory=list)
 
 
-def mixture(what: Draw, audio: SourceAudio, subset: str) -> tuple[NDArray[np.float32], Recipe, float]:
+def mixture(
+    what: Draw, audio: SourceAudio, subset: str, scenes: HardScenes | None = None
+) -> tuple[NDArray[np.float32], Recipe, float]:
     """Mix one drawn mixture -> (wave (MIXTURE_SAMPLES,), recipe, peak before the division that keeps it below 1).
 
-    The recipe's fields and the file name in it are the official ones. ValueError naming the source for a
-    background that is too short or silent where the event lies, and an event that is silent or cut off.
+    The recipe's fields and the file name in it are the official ones; ``scenes`` adds ``changes``. ValueError naming
+    the source for a background that is too short or silent where the event lies, and an event that is silent or cut
+    off.
     """
     background = audio.background(what.background)
     if len(background) < MIXTURE_SAMPLES:
@@ -75,14 +81,14 @@ def mixture(what: Draw, audio: SourceAudio, subset: str) -> tuple[NDArray[np.flo
         "event_present": what.event is not None,
         "ebr": what.ebr,
     }
-    if what.event is None:
+    event, seconds = (None, 0.0) if what.event is None else (_event(what.event, audio), what.event.seconds)
+    if scenes:
+        length = 1 if event is None else len(event)
+        background, event, recipe["changes"] = scenes.change(what, background, event)
+        seconds *= 1 if event is None else len(event) / length
+    if what.event is None or event is None:
         wave, _, peak = mix(background)
     else:
-        event = audio.event(what.event)
-        if len(event) < (what.event.seconds - SEGMENT_TOLERANCE) * SAMPLE_RATE:
-            raise ValueError(
-                f"{what.event.path}: segment {what.event.start:g} to {what.event.end:g} s reaches beyond the file's end"
-            )
         onset = min(int(what.onset * SAMPLE_RATE), MIXTURE_SAMPLES - len(event))  # truncation may leave a sample over
         try:
             wave, gain, peak = mix(background, event, onset, what.ebr)
@@ -97,7 +103,7 @@ def mixture(what: Draw, audio: SourceAudio, subset: str) -> tuple[NDArray[np.flo
             "event_path": what.event.name,
             "event_class": what.event.label,
             "event_start_in_mixture_seconds": what.onset,
-            "event_length_seconds": what.event.seconds,
+            "event_length_seconds": seconds,
             "scaling_factor": gain,
             "segment_start_seconds": what.event.start,
             "segment_end_seconds": what.event.end,
@@ -105,8 +111,15 @@ def mixture(what: Draw, audio: SourceAudio, subset: str) -> tuple[NDArray[np.flo
     name = f"mixture_{subset}_{what.label}_{what.number:03d}_{recipe_hash(recipe)}.wav"
     line = [name]
     if what.event is not None:
-        line += [str(what.onset), str(what.onset + what.event.seconds), what.label]
+        line += [str(what.onset), str(what.onset + seconds), what.label]
     return wave, recipe | {"mixture_audio_filename": name, "annotation_string": "\t".join(line)}, peak
+
+
+def _event(source: EventSource, audio: SourceAudio) -> NDArray[np.float32]:
+    event = audio.event(source)
+    if len(event) < (source.seconds - SEGMENT_TOLERANCE) * SAMPLE_RATE:
+        raise ValueError(f"{source.path}: segment {source.start:g} to {source.end:g} s reaches beyond the file's end")
+    return event
 
 
 def synthesize(
@@ -118,11 +131,13 @@ def synthesize(
     replicate_quirk: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
+    distractors: Distractors | None = None,
     progress: Progress | None = None,
 ) -> Synthesis:
     """Write the mixtures of ``classes`` (default: all of ``sources``) below ``output``, 24-bit WAV.
 
-    The same sources and parameters give the same bytes, whatever ``classes`` and ``jobs`` (threads) are.
+    The same sources and parameters give the same bytes, whatever ``classes`` and ``jobs`` (threads) are; hard
+    scenes, which may hold ``distractors``, with the same versions of NumPy and soxr.
     A run that was interrupted goes on where it stopped; a class's event list appears when the class is
     complete. Raises ValueError for wrong arguments and unusable sources, and where the folder holds other
     mixtures of the same parameters (from other sources, say), unless ``overwrite``.
@@ -134,6 +149,8 @@ def synthesize(
         raise ValueError(f"classes: got {', '.join(unknown) or 'none'}, allowed: {', '.join(sources.classes)}")
     if not is_int(jobs, 1, 1024):
         raise ValueError(f"jobs: got {jobs!r}, allowed: an integer, 1 to 1024")
+    if distractors and not parameters.hard:
+        raise ValueError("distractors: got some, allowed: none without hard scenes")
     drawn = {
         label: m for label, m in draw(sources, parameters, replicate_quirk=replicate_quirk).items() if label in wanted
     }
@@ -147,7 +164,8 @@ def synthesize(
     with write_beside(done.folder / "parameters.yaml") as file:
         file.write(parameters.text)
     audio, total = SourceAudio(SAMPLE_RATE), sum(map(len, drawn.values()))
-    make = partial(_make, audio=audio, done=done, subset=sources.split)
+    scenes = HardScenes(sources, audio, parameters.seed, distractors) if parameters.hard else None
+    make = partial(_make, audio=audio, done=done, subset=sources.split, scenes=scenes)
     for label, mixtures in drawn.items():
         recipes = []
         with closing(_in_threads(make, mixtures, jobs)) as made:
@@ -166,11 +184,13 @@ def synthesize(
     return done
 
 
-def _make(what: Draw, *, audio: SourceAudio, done: Synthesis, subset: str) -> tuple[Recipe, Outcome, float]:
+def _make(
+    what: Draw, *, audio: SourceAudio, done: Synthesis, subset: str, scenes: HardScenes | None
+) -> tuple[Recipe, Outcome, float]:
     """Mix one mixture and write it unless it is there or must not be -> (recipe, outcome, peak)."""
     import soundfile
 
-    wave, recipe, peak = mixture(what, audio, subset)
+    wave, recipe, peak = mixture(what, audio, subset, scenes)
     path = done.folder / "audio" / recipe["mixture_audio_filename"]
     if _is_screened(what):
         return recipe, "screened", 0.0
