@@ -14,7 +14,7 @@ from mtfa_fast.benchmark.contestants import Chain, Contestant
 from mtfa_fast.benchmark.networks import random_weights
 from mtfa_fast.benchmark.peers import peers
 from mtfa_fast.benchmark.rows import Row, compare, fastest
-from mtfa_fast.benchmark.run import engines
+from mtfa_fast.benchmark.run import MOST_ROUNDS, engines
 from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
 from mtfa_fast.weights import Weights
@@ -31,6 +31,7 @@ class Plan:
     rounds: int = 10
     least: int = 3
     seconds: float = 40.0  # a comparison ends after these, if it has its least rounds
+    short_seconds: float = 15.0  # of one whose calls take milliseconds: as many rounds as fit, since each is short
     batches: tuple[int, ...] = (1, 4, 16, 64)
     batch_frames: int = 256
     lengths: tuple[int, ...] = (256, 1504, 6016, 24_064, HOUR)
@@ -49,6 +50,7 @@ class Plan:
             frames=40,
             rounds=3,
             seconds=1.0,
+            short_seconds=0.2,
             batches=(1, 3),
             batch_frames=16,
             lengths=(16, 48),
@@ -86,13 +88,20 @@ class Contest:
     def timing(self) -> dict[str, Any]:
         return {"rounds": self.plan.rounds, "seconds": self.plan.seconds, "least": self.plan.least}
 
+    @property
+    def short_timing(self) -> dict[str, Any]:
+        """Of parts that take milliseconds: ten rounds of them would all lie in one mood of the machine."""
+        return {"rounds": MOST_ROUNDS, "seconds": self.plan.short_seconds, "least": self.plan.rounds}
+
     @cached_property
     def stages(self) -> dict[str, list[Row]]:
         """Trunk and recurrent part of everybody; measured once, by the section of that name or whoever asks first."""
         padded = -(-self.plan.frames // 8) * 8
         return {
             "trunk": self.compare([*self.ours, *self.peers], "trunk", frames=self.plan.frames),
-            "recurrent": self.compare([*self.ours, *self._recurrent_peers()], "recurrent", frames=padded),
+            "recurrent": self.compare(
+                [*self.ours, *self._recurrent_peers()], "recurrent", frames=padded, **self.short_timing
+            ),
         }
 
     def chain(self) -> Contestant | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -196,6 +199,28 @@ def test_times_are_times() -> None:
     assert 0.002 <= found["short"].median < 0.02 <= found["long"].median
     low, middle, high = found["long"].percentiles
     assert low <= middle <= high
+
+
+def test_a_turn_begins_when_the_threads_of_the_one_before_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's and OpenMP's workers look for work after a call: whoever came next lost a core to them."""
+    spinning: list[threading.Thread] = []
+    seen: list[bool] = []
+
+    def leaves_a_thread(iterations: int) -> None:
+        work = ("sha256", b"", b"", iterations)  # without Python's lock, as a library's workers
+        spinning.append(threading.Thread(target=hashlib.pbkdf2_hmac, args=work))
+        spinning[-1].start()
+
+    def calls(iterations: int) -> dict[str, Callable[[], object]]:
+        return {"spins": partial(leaves_a_thread, iterations), "next": lambda: seen.append(spinning[-1].is_alive())}
+
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 30.0)
+    in_turns(calls(100_000), rounds=3, warm=False)
+    assert seen == [False] * 3
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.01)
+    in_turns(calls(1_000_000), rounds=1, least=1, warm=False)
+    assert seen[3:] == [True], "it does not wait for ever"
+    spinning[-1].join()
 
 
 def test_a_ratio_that_noise_covers_is_not_called() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SLOT_SECONDS = 0.1  # of one contestant's turn: short calls are repeated, their median counts
+SETTLE_SECONDS = 0.5  # at most, before a turn, for threads that the contestant before left running
 RESOLVED = 0.2  # a ratio whose 20th and 80th percentile lie further apart, in units of it, is called a range
+TASKS = Path("/proc/self/task")
 QUIET = 0.1  # of a core: when others used more on average, a measurement is marked as disturbed
 
 
@@ -98,7 +103,8 @@ def in_turns(
     """Time every call once a round, A B C A B C ..., if ``warm`` after one call of each that does not count.
 
     Ends after ``rounds`` rounds, or sooner once ``seconds`` have passed and ``least`` rounds are done. A disturbance
-    then strikes all of them, and every round gives a ratio of its own.
+    then strikes all of them, and every round gives a ratio of its own. A turn begins when this process's threads sleep:
+    those of some libraries look for work, on a core of whoever comes next, for tens of milliseconds after a call.
     """
     if not calls or rounds < least or least < 1:
         raise ValueError(f"rounds: got {rounds} of {len(calls)} calls, allowed: at least {least} of at least 1 call")
@@ -109,6 +115,7 @@ def in_turns(
     start, busy = time.perf_counter(), _busy_by_others()
     for done in range(1, rounds + 1):
         for name, call in calls.items():
+            _settle()
             taken[name].append(_slot(call))
         passed = time.perf_counter() - start
         progress(max(done / rounds, min(passed / seconds, 1.0) if seconds else 0.0))
@@ -116,6 +123,25 @@ def in_turns(
             break
     others = (_busy_by_others() - busy) / (time.perf_counter() - start)
     return {name: Times(tuple(found), others, load) for name, found in taken.items()}
+
+
+def _settle() -> None:
+    if not TASKS.is_dir():  # the system does not tell: longer than the workers of any contestant were seen to look
+        time.sleep(0.1)
+    end = time.perf_counter() + SETTLE_SECONDS
+    while _others_run() and time.perf_counter() < end:
+        time.sleep(0.002)
+
+
+def _others_run() -> bool:
+    """Whether another thread of this process runs or wants to."""
+    own = str(threading.get_native_id())
+    for task in TASKS.glob("[0-9]*"):
+        with suppress(OSError):  # a thread that has just ended
+            state = (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+            if task.name != own and state == "R":
+                return True
+    return False
 
 
 def _slot(call: Callable[[], object]) -> float:
