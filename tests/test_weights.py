@@ -59,6 +59,19 @@ def test_round_trip(weights: Weights, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_equal_weights_give_equal_files(weights: Weights, tmp_path: Path) -> None:
+    facts = {f"fact {i}": f"é {i}" for i in range(12)}  # by chance in the same order once in 12! writings
+    files = []
+    for order in (1, -1):
+        path = tmp_path / f"{order}.safetensors"
+        ordered = dict(list(weights.tensors.items())[::order]), dict(list(facts.items())[::order])
+        Weights(SMALL, *ordered).save(path)
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+    size = struct.unpack("<Q", files[0][:8])[0]
+    assert size % 8 == 0 and safetensors.numpy.load(files[0]).keys() == weights.tensors.keys()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

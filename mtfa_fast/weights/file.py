@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +17,16 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from .config import HOURGLASS_DEPTH, Config
-from .files import write_beside
+from ..config import Config
+from ..files import write_beside
+from .shapes import expected_shapes
 
 FORMAT = "mtfa-fast"
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
 _RESERVED = ("format", "format_version", "config")
-_SHIPPED = Path(__file__).parent / "weights"
+_SHIPPED = Path(__file__).parent
 _NON_NEGATIVE = "running_var"
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +80,13 @@ class Weights:
         return cls(config, tensors, {k: v for k, v in metadata.items() if k not in _RESERVED})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, complete or not at all (beside, then rename)."""
+        """Write one safetensors file, complete or not at all (beside, then rename). Equal weights give equal bytes."""
         path = Path(path)
         if path.suffix != SUFFIX:
             raise ValueError(f"path: got {str(path)!r}, allowed: a name that ends in {SUFFIX}")
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": json.dumps(self.config.to_dict())}
         with write_beside(path, "wb") as file:
-            file.write(safetensors.numpy.save(self.tensors, metadata=header | self.metadata))
+            file.write(_settled(safetensors.numpy.save(self.tensors, metadata=header | self.metadata)))
 
 
 def shipped() -> tuple[str, ...]:
@@ -113,59 +112,13 @@ def find(source: str | os.PathLike[str]) -> Path:
     return path
 
 
-def expected_shapes(config: Config) -> Shapes:
-    """Name and shape of every tensor of a detector with this config."""
-    net, features = config.network, config.features
-    channels, hidden = net.channels, net.hidden
-    shapes: Shapes = {
-        "features.window": (features.window_length,),
-        "features.mel": (features.mel_bands, features.fft_length // 2 + 1),
-        "mean": (features.mel_bands,),
-        "std": (features.mel_bands,),
-        "stem.conv.weight": (channels, 1, 3, 3),
-        **_norm("stem.norm", channels),
-        **_block("attention.features.0", channels),
-        **_block("attention.features.1", channels),
-    }
-    for block in _mask_blocks(config):
-        shapes |= _block(f"attention.mask.{block}", channels)
-    if net.mask_projection and net.variant != "res":
-        shapes |= _linear("attention.projection", channels, channels, 1, 1)
-    for layer, inputs in enumerate((config.gru_inputs, 2 * hidden)):
-        for direction in ("", "_reverse"):
-            shapes |= {
-                f"gru.weight_ih_l{layer}{direction}": (3 * hidden, inputs),
-                f"gru.weight_hh_l{layer}{direction}": (3 * hidden, hidden),
-                f"gru.bias_ih_l{layer}{direction}": (3 * hidden,),
-                f"gru.bias_hh_l{layer}{direction}": (3 * hidden,),
-            }
-    return shapes | _linear("head.hidden", hidden, 2 * hidden) | _linear("head.output", len(config.classes), hidden)
-
-
-def _mask_blocks(config: Config) -> Iterator[str]:
-    """Residual blocks of the mask branch, by their names below ``attention.mask``."""
-    if config.network.variant == "resatt":
-        yield from ("0", "1")
-    if config.network.variant == "mtfa":
-        for depth in range(HOURGLASS_DEPTH):
-            yield from ("inner." * depth + part for part in ("skip", "low_in", "low_out"))
-        yield ".".join(["inner"] * HOURGLASS_DEPTH)
-
-
-def _norm(name: str, channels: int) -> Shapes:
-    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
-
-
-def _block(name: str, channels: int) -> Shapes:
-    shapes: Shapes = {}
-    for i in (1, 2):
-        shapes[f"{name}.conv{i}.weight"] = (channels, channels, 3, 3)
-        shapes |= _norm(f"{name}.norm{i}", channels)
-    return shapes
-
-
-def _linear(name: str, outputs: int, inputs: int, *kernel: int) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs, *kernel), f"{name}.bias": (outputs,)}
+def _settled(data: bytes) -> bytes:
+    """The same safetensors file, its header's fields in order of their names: the library's order is by chance."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = header.encode()
+    text += b" " * (-len(text) % 8)  # the format keeps the tensors aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _config(metadata: Mapping[str, str]) -> Config:

@@ -1,0 +1,6 @@
+"""One file per detector, and the files that come with the package, which lie beside this one."""
+
+from .file import Weights, find, shipped
+from .shapes import expected_shapes
+
+__all__ = ["Weights", "expected_shapes", "find", "shipped"]
