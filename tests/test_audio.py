@@ -62,6 +62,44 @@ def test_block_size_changes_no_bit(tmp_path: Path, rate: int) -> None:
         assert limit or len(got) == len(whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "subtype", "channels", "rate"),
+    [
+        ("a.wav", "PCM_24", 1, RATE),
+        ("a.flac", "PCM_16", 3, RATE),
+        ("a.wav", "ULAW", 2, 48_000),
+        ("a.flac", "PCM_16", 1, 11_127),
+        ("a.wav", "MS_ADPCM", 1, RATE),
+        ("a.wav", "GSM610", 1, 8_000),
+        ("a.ogg", "VORBIS", 2, RATE),
+        ("a.mp3", "MPEG_LAYER_III", 1, 48_000),
+    ],
+)
+def test_a_part_is_that_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, subtype: str, channels: int, rate: int
+) -> None:
+    path = write(tmp_path / name, noise(6 * rate, channels), rate, subtype=subtype)
+    whole = audio.read(path, RATE)
+    decoded = []
+    read = soundfile.SoundFile.read
+
+    def counted(file: soundfile.SoundFile, *args: object, **options: object) -> np.ndarray:
+        decoded.append(len(block := read(file, *args, **options)))
+        return block
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    for begin, end in ((0, 7), (100, 101), (3 * RATE + 5, 4 * RATE - 3), (5 * RATE, 9 * RATE), (7 * RATE, 8 * RATE)):
+        decoded.clear()
+        part = audio.read_part(path, RATE, begin, end)
+        assert part.dtype == np.float32
+        np.testing.assert_array_equal(part, whole[begin:end])
+        searched = rate == RATE and subtype in ("PCM_16", "PCM_24")
+        assert sum(decoded) <= (end - (begin if searched else 0)) * rate / RATE + 2 * rate  # up to a block beyond it
+    assert len(audio.read_part(path, RATE, 5, 5)) == 0
+    with pytest.raises(ValueError, match="begin, end: got 3, 2"):
+        audio.read_part(path, RATE, 3, 2)
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.caf", "a.w64", "a.au"])
 def test_formats_and_wrong_extensions(tmp_path: Path, name: str) -> None:
     tone = (0.5 * np.sin(2 * np.pi * 440 / RATE * np.arange(RATE))).astype(np.float32)
@@ -87,6 +125,7 @@ def test_stream_without_stated_length(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav)
     for name in ("a.flac", "a.wav"):
         np.testing.assert_allclose(audio.read(tmp_path / name, RATE), x, atol=1 / 32768)
+        np.testing.assert_allclose(audio.read_part(tmp_path / name, RATE, 99, 1_000), x[99:1_000], atol=1 / 32768)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 9])

@@ -177,6 +177,13 @@ def test_distractors_are_heard_and_are_no_events(folder: Path, tmp_path: Path) -
     assert {len(wave) for wave in drawn} == {4_000} and len(others.draw(rng, 99_999)) == 12_000
     high = np.mean([np.argmax(np.abs(np.fft.rfft(wave))) == 1_500 for wave in drawn])
     assert 0.4 < high < 0.6
+    choice = np.random.default_rng(7)
+    kind = others.kinds[choice.integers(2)]
+    whole, _ = soundfile.read(kind[choice.integers(len(kind))], dtype="float32")
+    start = choice.integers(0, 12_000 - 999 + 1)
+    np.testing.assert_array_equal(others.draw(np.random.default_rng(7), 999), whole[start : start + 999])
+    resampled = Distractors.load(tmp_path, 16_000).draw(rng, 8_000)
+    assert len(resampled) == 8_000 and np.argmax(np.abs(np.fft.rfft(resampled))) in (500, 1_500)
 
     on = AugmentConfig(distractors=True, background_mix=True)
     batch = sampler(folder, on, others=others, batch_size=40, presence=0.0).batch(0)

@@ -38,8 +38,17 @@ class Distractors:
         return cls(tuple(tuple(paths) for paths in kinds.values()), sample_rate)
 
     def draw(self, rng: np.random.Generator, longest: int) -> NDArray[np.float32]:
-        """A random recording, or a random part of it of ``longest`` samples: mono float32 (n,), 1 <= n <= longest."""
+        """A random recording, or a random part of it of ``longest`` samples: mono float32 (n,), 1 <= n <= longest.
+
+        Of a file, that part alone is decoded where its format can be searched. Raises as :func:`.audio.blocks`.
+        """
         kind = self.kinds[rng.integers(len(self.kinds))]
-        wave = audio.read(kind[rng.integers(len(kind))], self.sample_rate)
-        start = int(rng.integers(0, max(0, len(wave) - longest) + 1))
-        return wave[start : start + longest]
+        path = kind[rng.integers(len(kind))]
+        rate = audio.stated_rate(path)
+        most = -(-longest * rate // self.sample_rate)
+        stated = round(audio.stated_duration(path) * rate)  # in some formats an estimate, or 0
+        start = int(rng.integers(0, max(0, stated - most) + 1))
+        part = audio.read_part(path, rate, start, start + most)
+        if not len(part):
+            part = audio.read_part(path, rate, 0, most)
+        return audio.to_mono_resampled(part, rate, self.sample_rate)[:longest]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from .. import audio
@@ -74,7 +73,7 @@ class RecordedChunks:
         samples = (self.frames + 2 * MARGIN - 1) * hop
         wave = np.zeros(samples, np.float32)
         begin = (start - MARGIN) * hop  # before the recording's first sample there is silence, as in its own STFT
-        part = read_part(mixture.path, rate, max(0, begin), begin + samples)
+        part = audio.read_part(mixture.path, rate, max(0, begin), begin + samples)
         lead = max(0, -begin)
         wave[lead : lead + len(part)] = part
         targets = np.zeros((self.frames, len(self.classes)), np.float32)
@@ -86,16 +85,6 @@ class RecordedChunks:
 
     def _frame_count(self, path: Path) -> int:
         return self.features.frame_count(round(audio.stated_duration(path) * self.features.sample_rate))
-
-
-def read_part(path: Path, rate: int, begin: int, end: int) -> NDArray[np.float32]:
-    """Samples begin to end of a file, mono float32 at ``rate``; fewer where the file ends."""
-    with soundfile.SoundFile(path) as file:
-        if file.samplerate == rate and file.seekable():  # decoding 30 s for every chunk of 5 s would cost more
-            file.seek(min(begin, file.frames))
-            samples = file.read(end - begin, dtype="float32", always_2d=True)
-            return np.ascontiguousarray(samples.mean(axis=1))
-    return audio.read(path, rate)[begin:end]
 
 
 def chunk_starts(total: int, frames: int, shift: int) -> list[int]:

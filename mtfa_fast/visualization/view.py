@@ -83,7 +83,7 @@ class View:
         # Frames at the ends of a piece see half a window of silence; these many more make the others exact.
         margin = -(-features.fft_length // (2 * features.hop))
         origin = max(0, low - margin)
-        piece = _samples(recording, rate, origin * features.hop, (high + margin) * features.hop)
+        piece = audio.read_part(recording, rate, origin * features.hop, (high + margin) * features.hop)
         frames = log_mel(
             piece,
             features,
@@ -190,13 +190,3 @@ def columns_of(values: NDArray[np.float32], reduce: Callable[..., Any]) -> tuple
     # The last column may want values beyond the end: the last one again.
     grouped = np.pad(values, padding, mode="edge").reshape(-1, group, *values.shape[1:])
     return reduce(grouped, axis=1), group
-
-
-def _samples(recording: str | os.PathLike[str], rate: int, first: int, last: int) -> NDArray[np.float32]:
-    """Samples [first, last) of a file, or up to its end, at ``rate``; the rest is never held."""
-    kept, done = [], 0
-    for block in audio.blocks(recording, rate):
-        if done < last and done + len(block) > first:
-            kept.append(block[max(0, first - done) : last - done])
-        done += len(block)
-    return np.concatenate(kept)
