@@ -16,7 +16,7 @@ from mtfa_fast.benchmark.rows import Entry, Row, race
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import from_weights
 from mtfa_fast.nn.fast import accelerate
-from mtfa_fast.training_net import TrainingNet
+from mtfa_fast.training.net import TrainingNet
 from mtfa_fast.verification import LAST_PLACE, TIMES_STOCK, Check
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .extras import needs
+
 if TYPE_CHECKING:
     from .audio import AudioError
     from .config import ClassConfig, Config, FeatureConfig, NetworkConfig
@@ -60,14 +62,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needs("torch", f"mtfa_fast.{name} needs"):
         value = getattr(import_module(_HOME[name], __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError(
-            f"mtfa_fast.{name} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'"
-        ) from error
     globals()[name] = value
     return value
 

@@ -11,23 +11,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .arguments import require, require_int
+
 Variant = Literal["mtfa", "resatt", "res"]
 VARIANTS: tuple[Variant, ...] = ("mtfa", "resatt", "res")
 HOURGLASS_DEPTH = 3  # poolings of the mask branch: scales T, T/2, T/4, T/8
-
-
-def _require(condition: bool, name: str, given: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name}: got {given!r}, allowed: {allowed}")
-
-
-def _require_int(name: str, given: object, low: int) -> None:
-    _require(
-        isinstance(given, int) and not isinstance(given, bool) and given >= low,
-        name,
-        given,
-        f"an integer >= {low}",
-    )
 
 
 @dataclass(frozen=True)
@@ -48,17 +36,17 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "window_length", "hop"):
-            _require_int(name, getattr(self, name), 1)
-        _require_int("mel_bands", self.mel_bands, 8)
-        _require(self.mel_bands % 8 == 0, "mel_bands", self.mel_bands, "a multiple of 8")
-        _require_int("fft_length", self.fft_length, 2)
-        _require(
+            require_int(name, getattr(self, name), 1)
+        require_int("mel_bands", self.mel_bands, 8)
+        require(self.mel_bands % 8 == 0, "mel_bands", self.mel_bands, "a multiple of 8")
+        require_int("fft_length", self.fft_length, 2)
+        require(
             self.fft_length & (self.fft_length - 1) == 0 and self.fft_length >= self.window_length,
             "fft_length",
             self.fft_length,
             f"a power of two >= window_length ({self.window_length})",
         )
-        _require(math.isfinite(self.log_floor) and self.log_floor > 0, "log_floor", self.log_floor, "a number > 0")
+        require(math.isfinite(self.log_floor) and self.log_floor > 0, "log_floor", self.log_floor, "a number > 0")
 
     @property
     def frame_seconds(self) -> float:
@@ -86,13 +74,11 @@ class NetworkConfig:
     dropout: float = 0.3  # before, between and after the GRU layers*
 
     def __post_init__(self) -> None:
-        _require(self.variant in VARIANTS, "variant", self.variant, ", ".join(VARIANTS))
+        require(self.variant in VARIANTS, "variant", self.variant, ", ".join(VARIANTS))
         for name in ("channels", "hidden", "frequency_pooling"):
-            _require_int(name, getattr(self, name), 1)
-        _require(isinstance(self.mask_projection, bool), "mask_projection", self.mask_projection, "true, false")
-        _require(
-            isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1, "dropout", self.dropout, "0 <= p < 1"
-        )
+            require_int(name, getattr(self, name), 1)
+        require(isinstance(self.mask_projection, bool), "mask_projection", self.mask_projection, "true, false")
+        require(isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1, "dropout", self.dropout, "0 <= p < 1")
 
 
 @dataclass(frozen=True)
@@ -104,7 +90,7 @@ class ClassConfig:
     filter_frames: int = 27  # 540 ms
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             isinstance(self.name, str)
             and self.name.strip() == self.name
             and self.name != ""
@@ -113,14 +99,14 @@ class ClassConfig:
             self.name,
             "printable text without spaces at its ends",
         )
-        _require(
+        require(
             isinstance(self.threshold, (int, float)) and 0 <= self.threshold <= 1,
             f"threshold of {self.name}",
             self.threshold,
             "0 <= threshold <= 1",
         )
-        _require_int(f"filter_frames of {self.name}", self.filter_frames, 1)
-        _require(self.filter_frames % 2 == 1, f"filter_frames of {self.name}", self.filter_frames, "an odd number")
+        require_int(f"filter_frames of {self.name}", self.filter_frames, 1)
+        require(self.filter_frames % 2 == 1, f"filter_frames of {self.name}", self.filter_frames, "an odd number")
 
 
 PAPER_CLASSES = (
@@ -139,11 +125,11 @@ class Config:
     classes: tuple[ClassConfig, ...] = PAPER_CLASSES
 
     def __post_init__(self) -> None:
-        _require(len(self.classes) > 0, "classes", self.classes, "at least one class")
+        require(len(self.classes) > 0, "classes", self.classes, "at least one class")
         names = self.class_names
-        _require(len(set(names)) == len(names), "classes", names, "different names")
+        require(len(set(names)) == len(names), "classes", names, "different names")
         pooling, bands = self.network.frequency_pooling, self.features.mel_bands
-        _require(bands % pooling == 0, "frequency_pooling", pooling, f"a divisor of mel_bands ({bands})")
+        require(bands % pooling == 0, "frequency_pooling", pooling, f"a divisor of mel_bands ({bands})")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -162,13 +148,13 @@ class Config:
         """Inverse of :meth:`to_dict`. Raises ValueError naming an unknown, missing or bad field."""
         data = dict(_mapping(data, "config"))
         classes = data.pop("classes", None)
-        _require(isinstance(classes, (list, tuple)), "classes", classes, "a list of classes")
+        require(isinstance(classes, (list, tuple)), "classes", classes, "a list of classes")
         assert classes is not None
         parts = {
             "features": _build(FeatureConfig, data.pop("features", None), "features"),
             "network": _build(NetworkConfig, data.pop("network", None), "network"),
         }
-        _require(not data, "config", sorted(data), "the fields features, network, classes")
+        require(not data, "config", sorted(data), "the fields features, network, classes")
         return cls(**parts, classes=tuple(_build(ClassConfig, c, "classes") for c in classes))
 
 
@@ -181,7 +167,7 @@ def _mapping(data: object, where: str) -> dict[str, Any]:
 def _build(cls: type, data: object, where: str) -> Any:
     data = _mapping(data, where)
     known = {f.name for f in dataclasses.fields(cls)}
-    _require(set(data) <= known, where, sorted(set(data) - known), "the fields " + ", ".join(sorted(known)))
+    require(set(data) <= known, where, sorted(set(data) - known), "the fields " + ", ".join(sorted(known)))
     try:
         return cls(**data)
     except TypeError as error:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 import numpy as np
 
 from . import _core, audio
+from .arguments import require_int
 from .events import Result
+from .extras import needs
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -121,8 +123,8 @@ class Detector:
         """
         if isinstance(paths, (str, os.PathLike)):
             raise TypeError(f"paths: got one path, {os.fspath(paths)!r}, allowed: several")
-        if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-            raise ValueError(f"jobs: got {jobs!r}, allowed: an integer >= 1")
+        if jobs is not None:
+            require_int("jobs", jobs, 1)
         return self._each(paths, None, jobs or self._jobs, progress or _silent)
 
     def explain(self) -> dict[str, Any]:
@@ -198,16 +200,10 @@ def make_engine(weights: Weights, *, device: str, precision: Precision, threads:
         return CpuEngine(weights, precision=precision, threads=threads)
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
         raise ValueError(f"device: got {device!r}, allowed: 'cpu', 'cuda', 'cuda:0', ...")
-    try:
+    with needs("torch", f"device {device!r} needs"):
         import torch
 
         from .engine.gpu import GpuEngine
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError(
-            f"device {device!r} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'"
-        ) from error
     count = torch.cuda.device_count()
     if int(device.partition(":")[2] or 0) >= count:
         found = (

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import chosen, require_int
 from .config import Config
 from .data.annotations import by_name, read_annotations
 from .data.layout import Mixture
@@ -40,10 +41,11 @@ def evaluate(
     """Run a detector (``Detector`` is one) over mixtures -> scores, and the frame probabilities for :mod:`.tuning`.
 
     ``jobs`` recordings at a time. The first recording that fails ends the run with its error, because scores
-    without it would be others. ValueError for no mixtures, and for a class that the detector lacks.
+    without it would be others. ValueError for no mixtures or no jobs, and for a class that the detector lacks.
     """
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
+    require_int("jobs", jobs, 1)
     recordings: list[Recording] = []
     config: Config | None = None
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="mtfa-evaluate")
@@ -107,10 +109,7 @@ def evaluate_lists(
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
     labels = list(dict.fromkeys(m.label for m in mixtures))
-    wanted = labels if classes is None else list(dict.fromkeys(classes))
-    if not wanted or not set(wanted) <= set(labels):
-        given = ", ".join(c for c in wanted if c not in labels) or "none"
-        raise ValueError(f"classes: got {given}, allowed: {', '.join(labels)}")
+    wanted = chosen("classes", classes, labels)
     detections: dict[str, list[LabelledSpan]] = {}
     for path in paths:
         for name, events in by_name(read_annotations(path)).items():

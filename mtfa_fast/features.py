@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from .arguments import require_int
 from .config import FeatureConfig
 
 # Slaney's mel scale: linear below 1 kHz (3 mel per 200 Hz), then 27 mel per factor of 6.4.
@@ -73,8 +74,8 @@ def log_mel(
         raise ValueError(f"wave: got {samples.dtype} {samples.shape}, allowed: floating point (n,)")
     if threads is None:
         threads = _core.default_threads()
-    elif isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads: got {threads!r}, allowed: an integer >= 1")
+    else:
+        require_int("threads", threads, 1)
     if window is None and mel is None:
         return _default_log_mel(config, _core.chosen_isa()).frames(samples, threads)
     window = analysis_window(config) if window is None else np.asarray(window, np.float32)

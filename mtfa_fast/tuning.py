@@ -17,8 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import chosen, require, require_int
 from .config import Config
 from .data.probabilities import ProbabilitySet, Recording
+from .events import decide
 from .metrics import Counts
 from .weights import Weights
 
@@ -66,31 +68,20 @@ def tune(
     present one. Classes without recordings stay as they are. ValueError for wrong arguments, for no reference events
     of a class, and for a class that the set lacks.
     """
-    names = kept.config.class_names
-    with_recordings = [name for name in names if kept.of_class(name)]
-    wanted = list(with_recordings if classes is None else dict.fromkeys(classes))
-    if not wanted or not set(wanted) <= set(with_recordings):
-        given = ", ".join(c for c in wanted if c not in with_recordings) or "none"
-        raise ValueError(f"classes: got {given}, allowed: {', '.join(with_recordings) or 'none, the set is empty'}")
-    if not isinstance(longest_filter, int) or longest_filter < 1 or longest_filter % 2 == 0:
-        raise ValueError(f"longest_filter: got {longest_filter!r}, allowed: an odd number >= 1")
-    if objective not in ("error_rate", "f1"):
-        raise ValueError(f"objective: got {objective!r}, allowed: 'error_rate', 'f1'")
-    if not 0 < collar < np.inf:
-        raise ValueError(f"collar: got {collar!r}, allowed: seconds > 0")
+    scored = [name for name in kept.config.class_names if kept.of_class(name)]
+    if not scored:
+        raise ValueError("kept: the set is empty, allowed: at least one recording")
+    wanted = chosen("classes", classes, scored)
+    require_int("longest_filter", longest_filter, 1)
+    require(longest_filter % 2 == 1, "longest_filter", longest_filter, "an odd number")
+    require(objective in ("error_rate", "f1"), "objective", objective, "error_rate, f1")
+    require(0 < collar < np.inf, "collar", collar, "seconds > 0")
     choices = []
     for done, label in enumerate(wanted):
         choices.append(_tune_class(kept, label, longest_filter, objective, collar))
         if progress:
             progress(done + 1, len(wanted))
-    chosen = {c.label: c for c in choices}
-    decided = tuple(
-        dataclasses.replace(c, threshold=chosen[c.name].threshold, filter_frames=chosen[c.name].filter_frames)
-        if c.name in chosen
-        else c
-        for c in kept.config.classes
-    )
-    return Tuning(tuple(choices), dataclasses.replace(kept.config, classes=decided))
+    return Tuning(tuple(choices), _decided(kept.config, choices))
 
 
 def apply(tuning: Tuning, weights: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> None:
@@ -99,20 +90,23 @@ def apply(tuning: Tuning, weights: str | os.PathLike[str], output: str | os.Path
     ValueError where the file is of other classes or features than the probabilities that were tuned.
     """
     before = Weights.load(weights)
-    tuned = {c.label: c for c in tuning.choices}
     if before.config.class_names != tuning.config.class_names or before.config.features != tuning.config.features:
         raise ValueError(
             f"{os.fspath(weights)}: classes {', '.join(before.config.class_names)} or features differ from those of "
             f"the probabilities ({', '.join(tuning.config.class_names)})"
         )
-    decided = tuple(
-        dataclasses.replace(c, threshold=tuned[c.name].threshold, filter_frames=tuned[c.name].filter_frames)
-        if c.name in tuned
-        else c
-        for c in before.config.classes
-    )
-    config = dataclasses.replace(before.config, classes=decided)
+    config = _decided(before.config, tuning.choices)
     dataclasses.replace(before, config=config).save(weights if output is None else output)
+
+
+def _decided(config: Config, choices: Iterable[Choice]) -> Config:
+    """``config`` with the chosen thresholds and filter lengths; other classes keep theirs."""
+    choices = tuple(choices)
+    return decide(
+        config,
+        threshold={c.label: c.threshold for c in choices},
+        filter_frames={c.label: c.filter_frames for c in choices},
+    )
 
 
 def running_medians(values: NDArray[np.int32], longest: int) -> NDArray[np.int32]:

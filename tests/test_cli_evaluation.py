@@ -79,7 +79,7 @@ def test_event_lists_are_scored(folder: Path) -> None:
         (["set", "--subset", "train"], "no devtrain mixtures, there are devtest"),
         (["set", "--collar", "0"], "collar: got 0"),
         (["set", "--threshold", "2"], "threshold of gunshot: got 2.0"),
-        (["set", "--jobs", "0"], "--jobs: got 0"),
+        (["set", "--jobs", "0"], "jobs: got 0, allowed: an integer >= 1"),
         (["set", "--events", "none.csv"], "none.csv"),
         (["set", "--events", "x.csv", "--keep", "k.npz"], "--keep: got a file, but no network runs"),
         (["set", "--keep", "no/where.npz"], "--keep: folder 'no' does not exist"),

@@ -18,7 +18,7 @@ from mtfa_fast.weights import Weights
 
 
 def test_train_has_every_option_with_the_librarys_default() -> None:
-    from mtfa_fast.training_config import TrainConfig
+    from mtfa_fast.training import TrainConfig
 
     options = {name: p.default for name, p in inspect.signature(train).parameters.items()}
     given = {name: value for name, value in options.items() if value is not None}
@@ -59,7 +59,7 @@ def test_synthesize_has_the_librarys_defaults() -> None:
 def test_train_ends_with_a_weight_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mtfa_fast.training.STATISTICS_CHUNKS", 2)
+    monkeypatch.setattr("mtfa_fast.training.loop.STATISTICS_CHUNKS", 2)
     sources = make_sources(tmp_path / "sources", subset="devtrain", events=3)
     size = ["--class", "gunshot", "--variant", "res", "--channels", "2", "--hidden", "3", "--batch-size", "1"]
     work = ["--chunk-frames", "16", "--steps-per-epoch", "1", "--epochs", "1", "--validation-chunks", "1"]
@@ -112,8 +112,7 @@ def test_wrong_commands(
 def test_train_without_torch_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [n for n in sys.modules if n.startswith("mtfa_fast.training")]:
-        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "mtfa_fast.training.loop", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["train", "nowhere", "-o", "run"]) == 2
     assert "train needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'" in capsys.readouterr().err

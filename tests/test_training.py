@@ -19,10 +19,9 @@ from mtfa_fast.config import ClassConfig, Config, FeatureConfig, NetworkConfig
 from mtfa_fast.data.augment import AugmentConfig
 from mtfa_fast.nn.convert import from_weights, to_weights
 from mtfa_fast.nn.sednet import SEDNet
-from mtfa_fast.training import train
-from mtfa_fast.training_config import TrainConfig
-from mtfa_fast.training_net import Features, TrainingNet
-from mtfa_fast.training_state import Average
+from mtfa_fast.training import TrainConfig, train
+from mtfa_fast.training.net import Features, TrainingNet
+from mtfa_fast.training.state import Average
 from mtfa_fast.weights import Weights
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +152,7 @@ def test_stops_without_progress_and_keeps_the_best(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([0.9, 0.5, 0.6, 0.55, 0.1])
-    monkeypatch.setattr("mtfa_fast.training._Run.validate", lambda run: next(losses))
+    monkeypatch.setattr("mtfa_fast.training.loop._Run.validate", lambda run: next(losses))
     best = train(config(sources, tmp_path, epochs=9, patience=2))
     assert [r["validation_loss"] for r in rows(tmp_path)] == [0.9, 0.5, 0.6, 0.55]
     assert Weights.load(best).metadata["step"] == "6"
@@ -232,7 +231,7 @@ def test_two_processes_train_one_network(sources: Path, tmp_path: Path) -> None:
     script.write_text(f"""
 import os, hashlib
 from pathlib import Path
-import mtfa_fast.training as training
+import mtfa_fast.training.loop as training
 from test_training import config
 step = training._Run.step
 def spy(run, model, number, batch):

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..extras import needs
 from .common import (
     DeviceOption,
     PrecisionOption,
     ThreadsOption,
     UsageError,
     WeightsOption,
-    needs_torch,
     say,
     usage_errors,
 )
@@ -38,7 +38,7 @@ def bench(
     for name, value in (("--batch", batch), ("--clip", clip), ("--seconds", seconds)):
         if not value > 0:
             raise UsageError(f"{name}: got {value:g}, allowed: > 0")
-    with needs_torch("bench"):
+    with usage_errors(), needs("torch", "bench needs"):
         from ..benchmark.run import engines, run
     from .. import _core
     from ..weights import Weights

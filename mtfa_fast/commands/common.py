@@ -34,17 +34,6 @@ def usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-@contextmanager
-def needs_torch(command: str) -> Iterator[None]:
-    """Say which extra brings torch where it is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise UsageError(f"{command} needs PyTorch, which is not installed: pip install 'mtfa-fast[torch]'") from error
-
-
 def say(message: str) -> None:
     """One line for the person at the terminal; stdout is for results."""
     print(message, file=sys.stderr, flush=True)

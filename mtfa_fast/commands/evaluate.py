@@ -52,8 +52,6 @@ def evaluate(
 
     Prints a table of error rate and F1 for each class.
     """
-    if jobs < 1:
-        raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
     if keep and (events or os.path.isfile(mixtures)):
         raise UsageError("--keep: got a file, but no network runs; allowed: with a folder of mixtures and weights")
     for name, path in (("--output", output), ("--keep", keep)):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
-from .common import needs_torch, say, usage_errors
+from ..extras import needs
+from .common import say, usage_errors
 
 WHAT = Group("What is compared", sort_key=1)
 DATA = Group("Data (defaults: the paper's)", sort_key=2)
@@ -85,7 +86,7 @@ def table1(
     variants may be added.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
-    with usage_errors(), needs_torch("experiment"):
+    with usage_errors(), needs("torch", "experiment needs"):
         from ..experiments.config import Table1Config
         from ..experiments.table1 import table1 as run
 
@@ -107,7 +108,7 @@ def table1(
 @contextmanager
 def shown() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A ``report`` for the experiment: a line for what begins and for every epoch, a bar in a terminal."""
-    from ..training_progress import shown as training_shown
+    from ..training.progress import shown as training_shown
     from .progress import bar
 
     with ExitStack() as stack:

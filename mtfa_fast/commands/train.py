@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from .common import needs_torch, say, usage_errors
+from ..extras import needs
+from .common import say, usage_errors
 
 if TYPE_CHECKING:
-    from ..training_config import TrainConfig
+    from ..training import TrainConfig
 
 NETWORK = Group("Network (defaults: the paper's)", sort_key=1)
 DATA = Group("Data", sort_key=2)
@@ -97,9 +98,9 @@ def train(
     same command. Several processes: torchrun --nproc-per-node 2 -m mtfa_fast train ...
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    with usage_errors(), needs_torch("train"):
+    with usage_errors(), needs("torch", "train needs"):
         from ..training import train as run
-        from ..training_progress import shown as progress
+        from ..training.progress import shown as progress
 
         config = train_config(given)
         # Other processes of torchrun are silent.
@@ -117,7 +118,7 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     """The command's options, those that were given, as the library's config."""
     from ..config import PAPER_CLASSES, ClassConfig, Config, NetworkConfig
     from ..data.augment import AugmentConfig
-    from ..training_config import TrainConfig
+    from ..training import TrainConfig
 
     options = dict(given)
     network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}

@@ -54,8 +54,6 @@ def tune(
 
     Use mixtures that the test does not use. Prints the choices; writes a weight file only with --output.
     """
-    if jobs < 1:
-        raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
     if output and not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
         raise UsageError(f"--output: got {output!r}, allowed: a .safetensors file in a folder that exists")
     with usage_errors():

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, count, needs_torch, say, usage_errors
+from ..extras import needs
+from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, count, say, usage_errors
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -36,7 +37,7 @@ def verify(
     """
     if not seconds > 0:
         raise UsageError(f"--seconds: got {seconds:g}, allowed: > 0")
-    with needs_torch("verify"):
+    with usage_errors(), needs("torch", "verify needs"):
         from .. import verification
     from ..weights import Weights
     from .progress import bar

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import require, require_int
 from .mixing import CLASSES, EBRS
 from .sources import BackgroundSource, EventSource, SourceSet, find_sources
 
@@ -34,15 +35,12 @@ class MixtureParameters:
     hard: bool = False  # in the scenes of data.scenes instead of the bare backgrounds
 
     def __post_init__(self) -> None:
-        allowed = {
-            "mixtures_per_class": (is_int(self.mixtures_per_class, 1, 10**6), "an integer, 1 to 1000000"),
-            "event_presence_prob": (0 <= self.event_presence_prob <= 1, "0 <= probability <= 1"),
-            "ebrs": (len(self.ebrs) > 0 and all(map(math.isfinite, self.ebrs)), "at least one finite number of dB"),
-            "seed": (is_int(self.seed, 0, 2**32 - 1), "an integer, 0 to 2^32 - 1"),
-        }
-        for name, (good, what) in allowed.items():
-            if not good:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, allowed: {what}")
+        require_int("mixtures_per_class", self.mixtures_per_class, 1, 10**6)
+        presence = self.event_presence_prob
+        require(0 <= presence <= 1, "event_presence_prob", presence, "0 <= probability <= 1")
+        finite = len(self.ebrs) > 0 and all(map(math.isfinite, self.ebrs))
+        require(finite, "ebrs", self.ebrs, "at least one finite number of dB")
+        require_int("seed", self.seed, 0, 2**32 - 1)
 
     @property
     def text(self) -> str:
@@ -154,8 +152,3 @@ def recipes_path(folder: Path, subset: str, label: str) -> Path:
 def event_list_path(folder: Path, subset: str, label: str) -> Path:
     """The event list of a class in a folder of mixtures."""
     return folder / "meta" / f"event_list_{subset}_{label}.csv"
-
-
-def is_int(value: object, low: int, high: int) -> bool:
-    """An integer from ``low`` to ``high``; True and False are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

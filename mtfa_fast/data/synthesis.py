@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import chosen, require_int
 from ..files import write_beside
 from .annotations import Annotation, write_annotations
 from .distractors import Distractors
@@ -31,7 +32,6 @@ from .recipes import (
     Recipe,
     draw,
     event_list_path,
-    is_int,
     read_recipes,
     recipe_hash,
     recipes_path,
@@ -143,12 +143,8 @@ def synthesize(
     mixtures of the same parameters (from other sources, say), unless ``overwrite``.
     """
     parameters = parameters or MixtureParameters()
-    wanted = tuple(sources.classes if classes is None else dict.fromkeys(classes))
-    unknown = [c for c in wanted if c not in sources.classes]
-    if unknown or not wanted:
-        raise ValueError(f"classes: got {', '.join(unknown) or 'none'}, allowed: {', '.join(sources.classes)}")
-    if not is_int(jobs, 1, 1024):
-        raise ValueError(f"jobs: got {jobs!r}, allowed: an integer, 1 to 1024")
+    wanted = chosen("classes", classes, sources.classes)
+    require_int("jobs", jobs, 1, 1024)
     if distractors and not parameters.hard:
         raise ValueError("distractors: got some, allowed: none without hard scenes")
     drawn = {

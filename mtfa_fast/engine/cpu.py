@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import require_int
 from ..weights import Weights
 from .fold import fold
 
@@ -29,8 +30,8 @@ class CpuEngine:
 
         if precision not in PRECISIONS:
             raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads: got {threads!r}, allowed: an integer >= 1")
+        if threads is not None:
+            require_int("threads", threads, 1)
         self.config = weights.config
         self.isa: str = _core.chosen_isa()
         has_bf16 = self.isa in ("avx512bf16", "amx")

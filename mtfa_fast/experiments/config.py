@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..arguments import require, require_int
 from ..config import (
     PAPER_CLASSES,
     VARIANTS,
@@ -14,13 +15,11 @@ from ..config import (
     FeatureConfig,
     NetworkConfig,
     Variant,
-    _require,
-    _require_int,
 )
 from ..data.mixing import CLASSES
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters
 from ..data.sampler import MARGIN
-from ..training_config import TrainConfig
+from ..training import TrainConfig
 
 DROPOUT = {"gunshot": 0.4}  # section 3.2; every other class, and one network for all, has 0.3
 FREE = ("sources", "output", "evaluation", "variants", "seeds", "device", "threads")
@@ -77,23 +76,23 @@ class Table1Config:
     def __post_init__(self) -> None:
         for name in ("classes", "variants", "seeds"):
             given = getattr(self, name)
-            _require(len(given) > 0 and len(set(given)) == len(given), name, given, "at least one, all different")
+            require(len(given) > 0 and len(set(given)) == len(given), name, given, "at least one, all different")
         for variant in self.variants:
-            _require(variant in VARIANTS, "variants", variant, ", ".join(VARIANTS))
+            require(variant in VARIANTS, "variants", variant, ", ".join(VARIANTS))
         for label in self.classes:
-            _require("/" not in label and "\\" not in label, "classes", label, "names of folders below events/")
+            require("/" not in label and "\\" not in label, "classes", label, "names of folders below events/")
         for seed in self.seeds:
-            _require_int("seeds", seed, 0)
+            require_int("seeds", seed, 0)
         for name in ("validation_chunks", "steps_per_epoch"):
-            _require_int(name, getattr(self, name), 0)
+            require_int(name, getattr(self, name), 0)
         # Half of them hold an event, and a class without events has no error rate.
-        _require_int("test_mixtures", self.test_mixtures, 2)
-        _require_int("mixtures", self.mixtures, 0)
-        _require(self.mixtures != 1, "mixtures", self.mixtures, "0, or an integer >= 2")
+        require_int("test_mixtures", self.test_mixtures, 2)
+        require_int("mixtures", self.mixtures, 0)
+        require(self.mixtures != 1, "mixtures", self.mixtures, "0, or an integer >= 2")
         if not self.mixtures:
-            _require(self.steps_per_epoch > 0, "steps_per_epoch", self.steps_per_epoch, ">= 1 where mixtures is 0")
+            require(self.steps_per_epoch > 0, "steps_per_epoch", self.steps_per_epoch, ">= 1 where mixtures is 0")
         longest = self.mixture_frames
-        _require(self.chunk_frames <= longest, "chunk_frames", self.chunk_frames, f"at most {longest}, a mixture")
+        require(self.chunk_frames <= longest, "chunk_frames", self.chunk_frames, f"at most {longest}, a mixture")
         # What else is wrong, the parts say.
         self.test_parameters, self.training_parameters(2)
         for network in self.networks():

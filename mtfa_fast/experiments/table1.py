@@ -17,7 +17,7 @@ from ..data.recorded import chunk_starts
 from ..data.sources import SourceSet
 from ..detector import Detector
 from ..evaluation import evaluate
-from ..training_config import TrainConfig
+from ..training import TrainConfig
 from ..weights import Weights
 from .config import Network, Table1Config
 from .folder import ExperimentFolder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import needs
 from ..files import write_beside
 from .view import View, columns_of
 
@@ -70,14 +71,8 @@ def save_figure(view: View, path: str | os.PathLike[str]) -> None:
 
 def require_matplotlib() -> Any:
     """The module; ImportError naming the extra that brings it."""
-    try:
+    with needs("matplotlib", "figures need", " (the HTML page does not)"):
         import matplotlib
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise ImportError(
-            "figures need matplotlib, which is not installed: pip install 'mtfa-fast[plot]' (the HTML page does not)"
-        ) from error
     return matplotlib
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..config import HOURGLASS_DEPTH
 from ..engine.tiles import HALO_FRAMES
+from ..extras import needs
 from ..weights import Weights
 
 TILE_FRAMES = 2_048
@@ -46,12 +47,6 @@ def mask_means(weights: Weights, log_mel: NDArray[np.float32], *, at_end: bool =
 
 def require_torch() -> Any:
     """The module; ImportError naming the extra that brings it."""
-    try:
+    with needs("torch", "the masks need", ", or go without (--no-masks)"):
         import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError(
-            "the masks need PyTorch, which is not installed: pip install 'mtfa-fast[torch]', or go without (--no-masks)"
-        ) from error
     return torch

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .files import write_beside
-from .nn.convert import to_weights
-from .nn.sednet import SEDNet
+from ..files import write_beside
+from ..nn.convert import to_weights
+from ..nn.sednet import SEDNet
 
 
 class Average:

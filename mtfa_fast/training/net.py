@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .backends.reference.log_mel import log_mel
-from .config import HOURGLASS_DEPTH, Config
-from .data.sampler import MARGIN, Batch, Chunks
-from .features import analysis_window, mel_matrix
-from .nn.convert import from_weights
-from .nn.modules import pad_time
-from .nn.sednet import SEDNet
-from .weights import Weights, expected_shapes
+from ..backends.reference.log_mel import log_mel
+from ..config import HOURGLASS_DEPTH, Config
+from ..data.sampler import MARGIN, Batch, Chunks
+from ..features import analysis_window, mel_matrix
+from ..nn.convert import from_weights
+from ..nn.modules import pad_time
+from ..nn.sednet import SEDNet
+from ..weights import Weights, expected_shapes
 
 STATISTICS_STREAM = 1_000_003  # stands in for a rank: the normalisation's chunks are no training step's
 

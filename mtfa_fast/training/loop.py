@@ -1,4 +1,4 @@
-"""Training after section 3.2 of the paper, on mixtures made on the fly or read from a folder.
+"""The loop of training: steps, validation, checkpoints, on mixtures made on the fly or read from a folder.
 
 One process, or several under ``torchrun``, with the same call. Data and dropout depend on
 (seed, step, rank) alone, so a run that was killed goes on from its last checkpoint as if nothing had
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,15 +21,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .data.distractors import Distractors
-from .data.layout import open_mixture_set
-from .data.recorded import RecordedChunks, cut_mixtures
-from .data.sampler import Batch, Chunks, ChunkSampler, prefetch
-from .data.sources import SPLITS, SourceAudio, SourceSet
-from .nn.sednet import SEDNet
-from .training_config import TrainConfig
-from .training_net import Features, TrainingNet, placed, start_from
-from .training_state import Average, Processes, Progress, RunFolder
+from ..data.sampler import Batch, Chunks, prefetch
+from ..nn.sednet import SEDNet
+from .chunks import open_chunks
+from .config import TrainConfig
+from .net import Features, TrainingNet, placed, start_from
+from .state import Average, Processes, Progress, RunFolder
 
 STATISTICS_CHUNKS = 512
 # Where things lie, and on what they run: another place or device goes on with the same run.
@@ -49,7 +45,7 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
     folder = RunFolder(Path(config.output))
     torch.manual_seed(config.seed)
     net = placed(config.config, processes.device)
-    chunks, validation = _chunks(config)
+    chunks, validation = open_chunks(config)
     if processes.rank == 0:
         folder.begin(dataclasses.asdict(config), free=_PLACES)
     features = Features(config.config, processes.device)
@@ -66,46 +62,6 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
     if not progress.stopped:
         run.loop(chunks)
     return folder.best
-
-
-def _chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
-    """Training and validation chunks, from different source recordings."""
-    if config.recorded:
-        return _recorded_chunks(config)
-    sources = SourceSet.load(config.sources, config.split, config.config.class_names)
-    kept, held = sources.cut(config.validation_fraction, config.seed)
-    audio = SourceAudio(config.config.features.sample_rate)
-    common: dict[str, Any] = {
-        "features": config.config.features,
-        "batch_size": config.batch_size,
-        "frames": config.chunk_frames,
-        "ebrs": config.ebrs,
-        "seed": config.seed,
-    }
-    others = Distractors.load(config.distractors, config.config.features.sample_rate) if config.distractors else None
-    training = ChunkSampler(kept, audio, presence=config.presence, augment=config.augment, others=others, **common)
-    return training, ChunkSampler(held, audio, presence=0.5, **common)
-
-
-def _recorded_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
-    """Training and validation chunks, from different files."""
-    classes = config.config.class_names
-    subset = SPLITS.get(config.split, config.split)
-    kept = open_mixture_set(config.sources, subset).mixtures(classes)
-    if config.validation:
-        held = open_mixture_set(config.validation, subset).mixtures(classes)
-    else:
-        kept, held = cut_mixtures(kept, config.validation_fraction, config.seed)
-    settings: dict[str, Any] = {
-        "classes": classes,
-        "features": config.config.features,
-        "batch_size": config.batch_size,
-        "frames": config.chunk_frames,
-        "shift": config.chunk_shift,
-        "seed": config.seed,
-    }
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return RecordedChunks(kept, **settings, processes=processes), RecordedChunks(held, **settings)
 
 
 @dataclass

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .config import Config, _require, _require_int
-from .data.augment import AugmentConfig
-from .data.mixing import EBRS
+from ..arguments import require, require_int
+from ..config import Config
+from ..data.augment import AugmentConfig
+from ..data.mixing import EBRS
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "chunk_frames", "chunk_shift", "steps_per_epoch", "epochs", "validation_chunks"):
-            _require_int(name, getattr(self, name), 1)
+            require_int(name, getattr(self, name), 1)
         for name in ("seed", "patience", "warmup_steps", "threads"):
-            _require_int(name, getattr(self, name), 0)
+            require_int(name, getattr(self, name), 0)
         for name in ("weight_decay", "clip_norm"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "a number >= 0")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
-        _require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
-        _require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")
-        _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 < fraction < 1")
-        _require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, "constant, cosine")
-        _require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32, bf16")
-        _require(len(self.ebrs) > 0, "ebrs", self.ebrs, "at least one")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number >= 0")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
+        require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
+        require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")
+        require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 < fraction < 1")
+        require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, "constant, cosine")
+        require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32, bf16")
+        require(len(self.ebrs) > 0, "ebrs", self.ebrs, "at least one")
 
     @property
     def total_steps(self) -> int:

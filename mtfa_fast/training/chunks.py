@@ -1,0 +1,53 @@
+"""Where a run's chunks come from: mixed on the fly, or cut from finished mixtures. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..data.distractors import Distractors
+from ..data.layout import open_mixture_set
+from ..data.recorded import RecordedChunks, cut_mixtures
+from ..data.sampler import Chunks, ChunkSampler
+from ..data.sources import SPLITS, SourceAudio, SourceSet
+from .config import TrainConfig
+
+
+def open_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
+    """Training and validation chunks, from different source recordings."""
+    if config.recorded:
+        return recorded_chunks(config)
+    sources = SourceSet.load(config.sources, config.split, config.config.class_names)
+    kept, held = sources.cut(config.validation_fraction, config.seed)
+    audio = SourceAudio(config.config.features.sample_rate)
+    common: dict[str, Any] = {
+        "features": config.config.features,
+        "batch_size": config.batch_size,
+        "frames": config.chunk_frames,
+        "ebrs": config.ebrs,
+        "seed": config.seed,
+    }
+    others = Distractors.load(config.distractors, config.config.features.sample_rate) if config.distractors else None
+    training = ChunkSampler(kept, audio, presence=config.presence, augment=config.augment, others=others, **common)
+    return training, ChunkSampler(held, audio, presence=0.5, **common)
+
+
+def recorded_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
+    """Training and validation chunks, from different files."""
+    classes = config.config.class_names
+    subset = SPLITS.get(config.split, config.split)
+    kept = open_mixture_set(config.sources, subset).mixtures(classes)
+    if config.validation:
+        held = open_mixture_set(config.validation, subset).mixtures(classes)
+    else:
+        kept, held = cut_mixtures(kept, config.validation_fraction, config.seed)
+    settings: dict[str, Any] = {
+        "classes": classes,
+        "features": config.config.features,
+        "batch_size": config.batch_size,
+        "frames": config.chunk_frames,
+        "shift": config.chunk_shift,
+        "seed": config.seed,
+    }
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return RecordedChunks(kept, **settings, processes=processes), RecordedChunks(held, **settings)
