@@ -7,15 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..extras import needs
-from .common import (
-    DeviceOption,
-    PrecisionOption,
-    ThreadsOption,
-    UsageError,
-    WeightsOption,
-    say,
-    usage_errors,
-)
+from .common import UsageError, say, usage_errors
+from .options import DeviceOption, PrecisionOption, ThreadsOption, WeightsOption
 
 
 def bench(

@@ -1,24 +1,10 @@
-"""What the commands share: errors that end a run, and how durations are written."""
+"""What the commands share: errors that end a run, and how things are told to a person."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, TypeAlias
-
-from cyclopts import Parameter
-
-WeightsOption: TypeAlias = Annotated[
-    str, Parameter(help="Name of shipped weights, a .safetensors file, or a folder that holds one.")
-]
-DeviceOption: TypeAlias = Annotated[str, Parameter(help="cpu (C++ engine), or cuda, cuda:1, ... (torch).")]
-PrecisionOption: TypeAlias = Annotated[
-    Literal["auto", "fp32", "bf16"], Parameter(help="Arithmetic of the network; auto takes bf16 where it pays.")
-]
-ThreadsOption: TypeAlias = Annotated[
-    int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
-]
 
 
 class UsageError(Exception):

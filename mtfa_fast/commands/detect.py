@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, clock, count, say
+from .common import UsageError, clock, count, say
 from .discover import Recording, discover
+from .options import DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -38,12 +39,7 @@ def detect(
             help="A file for all recordings, or a folder (one that exists, or ends in a slash) for a file each.",
         ),
     ] = None,
-    threshold: Annotated[
-        list[str] | None,
-        Parameter(
-            alias="-t", help="Probability that makes an event: 0.3 for all classes, or CLASS=0.3; may be repeated."
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
     jobs: Annotated[
         int | None, Parameter(alias="-j", help="Recordings worked on at a time; default: 2, with a GPU one a core.")

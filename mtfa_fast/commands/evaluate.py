@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, WeightsOption, show_table, usage_errors
+from .common import UsageError, show_table, usage_errors
 from .detect import parse_thresholds
+from .options import (
+    ClassesOption,
+    CollarOption,
+    DeviceOption,
+    JobsOption,
+    PrecisionOption,
+    SubsetOption,
+    ThreadsOption,
+    ThresholdOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
     from ..data.layout import Mixture
@@ -28,22 +39,16 @@ def evaluate(
     events: Annotated[
         list[str] | None, Parameter(help="Score these event lists of some system and run nothing; repeat for several.")
     ] = None,
-    subset: Annotated[
-        str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
-    ] = None,
-    threshold: Annotated[
-        list[str] | None, Parameter(alias="-t", help="In place of the weights': 0.3 for all classes, or CLASS=0.3.")
-    ] = None,
-    collar: Annotated[float, Parameter(help="Seconds by which onsets may differ.")] = 0.5,
+    subset: SubsetOption = None,
+    classes: ClassesOption = None,
+    threshold: ThresholdOption = None,
+    collar: CollarOption = 0.5,
     offset: Annotated[bool, Parameter(help="Offsets count, too.")] = False,
     output: Annotated[str | None, Parameter(alias="-o", help="JSON file with all figures.")] = None,
     keep: Annotated[
         str | None, Parameter(help="File (.npz) for the frame probabilities: to evaluate again, or to tune, at once.")
     ] = None,
-    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    jobs: JobsOption = 2,
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",

@@ -10,6 +10,22 @@ from cyclopts import App, Group, Parameter
 
 from ..extras import needs
 from .common import say, usage_errors
+from .options import (
+    BatchSizeOption,
+    ChannelsOption,
+    ChunkFramesOption,
+    ChunkShiftOption,
+    EpochsOption,
+    HiddenOption,
+    LearningRateOption,
+    PatienceOption,
+    PoolingOption,
+    SourcesOption,
+    TrainedClassesOption,
+    TrainingPrecisionOption,
+    TrainingThreadsOption,
+    ValidationFractionOption,
+)
 
 WHAT = Group("What is compared", sort_key=1)
 DATA = Group("Data (defaults: the paper's)", sort_key=2)
@@ -21,19 +37,14 @@ experiment = App(name="experiment", help="Experiments of the paper, from a folde
 
 @experiment.command
 def table1(
-    sources: Annotated[
-        str, Parameter(help="Folder with events/, backgrounds and cv_setup/ (train and test), or a data set's root.")
-    ],
+    sources: SourcesOption,
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="Folder of the experiment; an unfinished one goes on.")],
     evaluation: Annotated[
         str | None, Parameter(help="Folder of finished mixtures to score, too, such as the official evaluation set.")
     ] = None,
-    classes: Annotated[
-        list[str] | None,
-        Parameter(alias="--class", group=WHAT, help="Event class; repeat for several. Default: the paper's three."),
-    ] = None,
+    classes: Annotated[TrainedClassesOption, Parameter(group=WHAT)] = None,
     variants: Annotated[
         list[Literal["mtfa", "resatt", "res"]] | None,
         Parameter(alias="--variant", group=WHAT, help="Network; repeat for several. Default: all three."),
@@ -57,28 +68,26 @@ def table1(
     replicate_quirk: Annotated[
         bool, Parameter(group=DATA, help="Draw the test set as the official synthesizer does, its known slip included.")
     ] = False,
-    validation_fraction: Annotated[float, Parameter(group=DATA, help="Of the train recordings, held out.")] = 0.15,
+    validation_fraction: Annotated[ValidationFractionOption, Parameter(group=DATA)] = 0.15,
     validation_chunks: Annotated[
         int, Parameter(group=DATA, help="Chunks of the validation loss; 0: all of them, or 256 without mixtures.")
     ] = 0,
-    channels: Annotated[int, Parameter(group=TRAINING, help="Of every convolution.")] = 64,
-    hidden: Annotated[int, Parameter(group=TRAINING, help="GRU units a direction.")] = 64,
-    frequency_pooling: Annotated[int, Parameter(group=TRAINING, help="Mel bands per maximum, 1 = none.")] = 8,
+    channels: Annotated[ChannelsOption, Parameter(group=TRAINING)] = 64,
+    hidden: Annotated[HiddenOption, Parameter(group=TRAINING)] = 64,
+    frequency_pooling: Annotated[PoolingOption, Parameter(group=TRAINING)] = 8,
     dropout: Annotated[float | None, Parameter(group=TRAINING, help="Default: 0.3; 0.4 for gunshot alone.")] = None,
-    chunk_frames: Annotated[int, Parameter(group=TRAINING, help="Frames of 20 ms in a chunk.")] = 256,
-    chunk_shift: Annotated[int, Parameter(group=TRAINING, help="Frames between chunks of a mixture.")] = 128,
-    batch_size: Annotated[int, Parameter(group=TRAINING, help="Chunks a step.")] = 16,
+    chunk_frames: Annotated[ChunkFramesOption, Parameter(group=TRAINING)] = 256,
+    chunk_shift: Annotated[ChunkShiftOption, Parameter(group=TRAINING)] = 128,
+    batch_size: Annotated[BatchSizeOption, Parameter(group=TRAINING)] = 16,
     steps_per_epoch: Annotated[
         int, Parameter(group=TRAINING, help="From validation to validation; 0: every chunk once.")
     ] = 0,
-    epochs: Annotated[int, Parameter(group=TRAINING, help="At most.")] = 40,
-    patience: Annotated[
-        int, Parameter(group=TRAINING, help="Epochs without a better validation loss, 0: every variant has all epochs.")
-    ] = 10,
-    learning_rate: Annotated[float, Parameter(group=TRAINING, help="Of Adam.")] = 1e-3,
-    precision: Annotated[Literal["fp32", "bf16"], Parameter(group=MACHINE, help="Of training.")] = "fp32",
+    epochs: Annotated[EpochsOption, Parameter(group=TRAINING)] = 40,
+    patience: Annotated[PatienceOption, Parameter(group=TRAINING)] = 10,
+    learning_rate: Annotated[LearningRateOption, Parameter(group=TRAINING)] = 1e-3,
+    precision: Annotated[TrainingPrecisionOption, Parameter(group=MACHINE)] = "fp32",
     device: Annotated[str, Parameter(group=MACHINE, help="Of training: cpu or cuda.")] = "cpu",
-    threads: Annotated[int, Parameter(group=MACHINE, help="0: all cores.")] = 0,
+    threads: Annotated[TrainingThreadsOption, Parameter(group=MACHINE)] = 0,
 ) -> int:
     """Train MTFA, ResAttRNN and ResRNN alike, score them on one test set, write the paper's table 1 with these rows.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 
-from .common import WeightsOption
+from .options import WeightsOption
 
 Row = tuple[str, str]
 

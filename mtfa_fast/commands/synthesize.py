@@ -7,22 +7,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .common import count, say, usage_errors
+from .options import ClassesOption, EbrOption, SourcesOption
 
 
 def synthesize(
-    sources: Annotated[str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")],
+    sources: SourcesOption,
     output: Annotated[str, Parameter(help="Folder below which mixture_data/... appears.")],
     /,
     *,
     split: Annotated[str, Parameter(help="Source lists to draw from: train or test.")] = "train",
-    classes: Annotated[
-        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
-    ] = None,
+    classes: ClassesOption = None,
     mixtures_per_class: Annotated[int, Parameter(alias="-n", help="Mixtures of 30 s for each class.")] = 500,
     event_presence_prob: Annotated[float, Parameter(help="Probability that a mixture holds its event.")] = 0.5,
-    ebr: Annotated[
-        list[float] | None, Parameter(help="Event-to-background ratio in dB; repeat for several. Default: -6, 0, 6.")
-    ] = None,
+    ebr: EbrOption = None,
     seed: Annotated[int, Parameter(help="Same seed, sources and options: same bytes.")] = 42,
     replicate_quirk: Annotated[
         bool, Parameter(help="Draw as the official synthesizer does, its known slip included.")

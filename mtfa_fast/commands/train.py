@@ -11,6 +11,22 @@ from cyclopts import Group, Parameter
 
 from ..extras import needs
 from .common import say, usage_errors
+from .options import (
+    BatchSizeOption,
+    ChannelsOption,
+    ChunkFramesOption,
+    ChunkShiftOption,
+    EbrOption,
+    EpochsOption,
+    HiddenOption,
+    LearningRateOption,
+    PatienceOption,
+    PoolingOption,
+    TrainedClassesOption,
+    TrainingPrecisionOption,
+    TrainingThreadsOption,
+    ValidationFractionOption,
+)
 
 if TYPE_CHECKING:
     from ..training import TrainConfig
@@ -28,19 +44,16 @@ def train(
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="Folder of the run; one with a checkpoint is continued.")],
-    classes: Annotated[
-        list[str] | None,
-        Parameter(alias="--class", help="Event class of the network; repeat for several. Default: the paper's three."),
-    ] = None,
+    classes: TrainedClassesOption = None,
     initial: Annotated[
         str | None, Parameter(help="Weights to start from, of the same network sizes; by name, file or folder.")
     ] = None,
     variant: Annotated[
         Literal["mtfa", "resatt", "res"], Parameter(group=NETWORK, help="The paper's network, or an ablation.")
     ] = "mtfa",
-    channels: Annotated[int, Parameter(group=NETWORK, help="Of every convolution; multiples of 16 are fast.")] = 64,
-    hidden: Annotated[int, Parameter(group=NETWORK, help="GRU units a direction.")] = 64,
-    frequency_pooling: Annotated[int, Parameter(group=NETWORK, help="Mel bands per maximum, 1 = none.")] = 8,
+    channels: Annotated[ChannelsOption, Parameter(group=NETWORK)] = 64,
+    hidden: Annotated[HiddenOption, Parameter(group=NETWORK)] = 64,
+    frequency_pooling: Annotated[PoolingOption, Parameter(group=NETWORK)] = 8,
     mask_projection: Annotated[
         bool,
         Parameter(group=NETWORK, negative="--no-mask-projection", help="1x1 convolution before the mask's sigmoid."),
@@ -54,13 +67,10 @@ def train(
         str | None,
         Parameter(group=DATA, help="With --recorded: other mixtures to validate on. Default: a part of SOURCES."),
     ] = None,
-    chunk_frames: Annotated[int, Parameter(group=DATA, help="Frames of 20 ms in a chunk.")] = 256,
-    chunk_shift: Annotated[int, Parameter(group=DATA, help="Frames between chunks cut from mixtures.")] = 128,
+    chunk_frames: Annotated[ChunkFramesOption, Parameter(group=DATA)] = 256,
+    chunk_shift: Annotated[ChunkShiftOption, Parameter(group=DATA)] = 128,
     presence: Annotated[float, Parameter(group=DATA, help="Share of chunks that hold an event.")] = 0.75,
-    ebr: Annotated[
-        list[float] | None,
-        Parameter(group=DATA, help="Event-to-background ratio in dB; repeat for several. Default: -6, 0, 6."),
-    ] = None,
+    ebr: Annotated[EbrOption, Parameter(group=DATA)] = None,
     augment: Annotated[
         list[str] | None,
         Parameter(group=DATA, help="Kind of augmentation, or all; repeat for several. Default: none, as in the paper."),
@@ -69,15 +79,13 @@ def train(
         str | None,
         Parameter(group=DATA, help="Folder of recordings without the classes, one subfolder a kind: hard negatives."),
     ] = None,
-    validation_fraction: Annotated[float, Parameter(group=DATA, help="Of the recordings, held out.")] = 0.15,
+    validation_fraction: Annotated[ValidationFractionOption, Parameter(group=DATA)] = 0.15,
     validation_chunks: Annotated[int, Parameter(group=DATA, help="Chunks of the validation loss.")] = 256,
-    batch_size: Annotated[int, Parameter(group=OPTIMISATION, help="Chunks a step and process.")] = 16,
+    batch_size: Annotated[BatchSizeOption, Parameter(group=OPTIMISATION)] = 16,
     steps_per_epoch: Annotated[int, Parameter(group=OPTIMISATION, help="Steps from validation to validation.")] = 500,
-    epochs: Annotated[int, Parameter(group=OPTIMISATION, help="At most.")] = 40,
-    patience: Annotated[
-        int, Parameter(group=OPTIMISATION, help="Epochs without a better validation loss, 0 = no early stop.")
-    ] = 10,
-    learning_rate: Annotated[float, Parameter(group=OPTIMISATION, help="Of Adam.")] = 1e-3,
+    epochs: Annotated[EpochsOption, Parameter(group=OPTIMISATION)] = 40,
+    patience: Annotated[PatienceOption, Parameter(group=OPTIMISATION)] = 10,
+    learning_rate: Annotated[LearningRateOption, Parameter(group=OPTIMISATION)] = 1e-3,
     schedule: Annotated[
         Literal["constant", "cosine"], Parameter(group=OPTIMISATION, help="Of the learning rate.")
     ] = "constant",
@@ -89,8 +97,8 @@ def train(
     ] = 0.0,
     seed: Annotated[int, Parameter(group=OPTIMISATION, help="Same seed and sources, same run.")] = 0,
     device: Annotated[str, Parameter(group=MACHINE, help="cpu or cuda; several processes through torchrun.")] = "cpu",
-    precision: Annotated[Literal["fp32", "bf16"], Parameter(group=MACHINE, help="bf16: mixed precision.")] = "fp32",
-    threads: Annotated[int, Parameter(group=MACHINE, help="Of torch, 0 = its choice.")] = 0,
+    precision: Annotated[TrainingPrecisionOption, Parameter(group=MACHINE)] = "fp32",
+    threads: Annotated[TrainingThreadsOption, Parameter(group=MACHINE)] = 0,
 ) -> int:
     """Train a detector by the paper's protocol on mixtures of events and backgrounds.
 

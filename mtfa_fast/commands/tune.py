@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from .common import (
-    DeviceOption,
-    PrecisionOption,
-    ThreadsOption,
-    UsageError,
-    WeightsOption,
-    say,
-    show_table,
-    usage_errors,
-)
+from .common import UsageError, say, show_table, usage_errors
 from .evaluate import listed, run_detector
+from .options import (
+    ClassesOption,
+    CollarOption,
+    DeviceOption,
+    JobsOption,
+    PrecisionOption,
+    SubsetOption,
+    ThreadsOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -36,16 +37,12 @@ def tune(
         str | None,
         Parameter(alias="-o", help="Weight file (.safetensors) with the chosen decisions; may be --weights' own."),
     ] = None,
-    subset: Annotated[
-        str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
-    ] = None,
+    subset: SubsetOption = None,
+    classes: ClassesOption = None,
     objective: Annotated[Literal["error_rate", "f1"], Parameter(help="What is to be best.")] = "error_rate",
     longest_filter: Annotated[int, Parameter(help="Median filters up to so many frames, odd.")] = 101,
-    collar: Annotated[float, Parameter(help="Seconds by which onsets may differ.")] = 0.5,
-    jobs: Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")] = 2,
+    collar: CollarOption = 0.5,
+    jobs: JobsOption = 2,
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",

@@ -9,7 +9,8 @@ import numpy as np
 from cyclopts import Parameter
 
 from ..extras import needs
-from .common import DeviceOption, PrecisionOption, ThreadsOption, UsageError, count, say, usage_errors
+from .common import UsageError, count, say, usage_errors
+from .options import DeviceOption, PrecisionOption, ThreadsOption, WeightsOption
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    weights: Annotated[str, Parameter(help="Name of shipped weights, a .safetensors file, or a folder with one.")],
+    weights: WeightsOption,
     recordings: Annotated[
         list[str] | None, Parameter(help="Recordings to compare on; without any, a made sound.")
     ] = None,

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .common import ThreadsOption, UsageError, WeightsOption, count, say, usage_errors
+from .common import UsageError, count, say, usage_errors
 from .detect import parse_thresholds
+from .options import ThreadsOption, ThresholdOption, WeightsOption
 
 
 def visualize(
@@ -28,12 +29,7 @@ def visualize(
     seconds: Annotated[
         tuple[float, float] | None, Parameter(help="Show from here to there; detection still hears everything.")
     ] = None,
-    threshold: Annotated[
-        list[str] | None,
-        Parameter(
-            alias="-t", help="Probability that makes an event: 0.3 for all classes, or CLASS=0.3; may be repeated."
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     masks: Annotated[
         bool, Parameter(negative="--no-masks", help="The attention masks, which need torch; without: --no-masks.")
     ] = True,

@@ -1,0 +1,67 @@
+"""Options that several commands share: one type and one help text each; a command adds its default and its group."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+# Of whatever runs the network.
+WeightsOption: TypeAlias = Annotated[
+    str, Parameter(help="Name of shipped weights, a .safetensors file, or a folder that holds one.")
+]
+DeviceOption: TypeAlias = Annotated[str, Parameter(help="cpu (C++ engine), or cuda, cuda:1, ... (torch).")]
+PrecisionOption: TypeAlias = Annotated[
+    Literal["auto", "fp32", "bf16"], Parameter(help="Arithmetic of the network; auto takes bf16 where it pays.")
+]
+ThreadsOption: TypeAlias = Annotated[
+    int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
+]
+ThresholdOption: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        alias="-t",
+        help="Probability that makes an event: 0.3 for all classes, or CLASS=0.3; may be repeated. "
+        "Default: the weights'.",
+    ),
+]
+
+# Of sets of recordings.
+SourcesOption: TypeAlias = Annotated[
+    str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")
+]
+SubsetOption: TypeAlias = Annotated[
+    str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")
+]
+ClassesOption: TypeAlias = Annotated[
+    list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: all.")
+]
+CollarOption: TypeAlias = Annotated[float, Parameter(help="Seconds by which onsets may differ.")]
+JobsOption: TypeAlias = Annotated[int, Parameter(alias="-j", help="Recordings worked on at a time.")]
+EbrOption: TypeAlias = Annotated[
+    list[float] | None,
+    Parameter(help="Event-to-background ratio in dB; repeat for several. Default: -6, 0, 6."),
+]
+
+# Of training.
+TrainedClassesOption: TypeAlias = Annotated[
+    list[str] | None, Parameter(alias="--class", help="Event class; repeat for several. Default: the paper's three.")
+]
+ChannelsOption: TypeAlias = Annotated[int, Parameter(help="Of every convolution; multiples of 16 are fast.")]
+HiddenOption: TypeAlias = Annotated[int, Parameter(help="GRU units a direction.")]
+PoolingOption: TypeAlias = Annotated[int, Parameter(help="Mel bands per maximum, 1 = none.")]
+ChunkFramesOption: TypeAlias = Annotated[int, Parameter(help="Frames of 20 ms in a chunk.")]
+ChunkShiftOption: TypeAlias = Annotated[int, Parameter(help="Frames between chunks cut from finished mixtures.")]
+ValidationFractionOption: TypeAlias = Annotated[float, Parameter(help="Of the recordings to train on, held out.")]
+BatchSizeOption: TypeAlias = Annotated[int, Parameter(help="Chunks a step (and process).")]
+EpochsOption: TypeAlias = Annotated[int, Parameter(help="At most.")]
+PatienceOption: TypeAlias = Annotated[
+    int, Parameter(help="Epochs without a better validation loss, 0 = no early stop.")
+]
+LearningRateOption: TypeAlias = Annotated[float, Parameter(help="Of Adam.")]
+TrainingPrecisionOption: TypeAlias = Annotated[
+    Literal["fp32", "bf16"], Parameter(help="Of training; bf16: mixed precision.")
+]
+TrainingThreadsOption: TypeAlias = Annotated[
+    int, Parameter(help="Of torch, and of the engine that scores; 0 = their choice.")
+]
