@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +115,12 @@ PAPER_CLASSES = (
     ClassConfig("glassbreak", 0.2),
     ClassConfig("gunshot", 0.4),
 )
+
+
+def classes_called(names: Iterable[str]) -> tuple[ClassConfig, ...]:
+    """Classes with the paper's decisions, where it has them."""
+    paper = {c.name: c for c in PAPER_CLASSES}
+    return tuple(paper.get(name, ClassConfig(name)) for name in names)
 
 
 @dataclass(frozen=True)

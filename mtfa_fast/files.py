@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -41,3 +42,10 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             error.filename = os.fspath(path)  # a full disk says which file it did not take
         raise
     os.replace(temporary, target)
+
+
+def write_json(path: str | os.PathLike[str], content: object) -> None:
+    """Write JSON values, indented, complete or not at all. Raises as :func:`write_beside`."""
+    with write_beside(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .backends.reference.log_mel import log_mel as reference_log_mel
-from .config import HOURGLASS_DEPTH
-from .engine.tiles import HALO_FRAMES
+from .engine.tiles import HALO_FRAMES, STEP
 from .nn import ResidualBlock, Stem
 from .nn.convert import from_weights
 from .nn.modules import pad_time
@@ -20,7 +19,6 @@ from .weights import Weights
 
 PRECISIONS = ("fp64", "fp32", "mixed", "bf16", "fp16")
 TILE_FRAMES = 512  # of the trunk
-STEP = 2**HOURGLASS_DEPTH
 Packed = tuple[str, Tensor, Tensor]  # name, the tensor to change, and the change that makes it twice as large
 
 

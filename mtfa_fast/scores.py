@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .metrics import ONSET_ONLY, Counts, Criterion, LabelledSpan, event_scores
+from .versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,10 +63,6 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; NaN becomes None."""
-        import soundfile
-
-        from . import __version__
-
         return {
             "error_rate": _number(self.error_rate),
             "f1": _number(self.f1),
@@ -89,12 +83,7 @@ class Evaluation:
                 "offset": self.criterion.offset,
                 "matching": "maximum, one to one",
             },
-            "versions": {
-                "mtfa-fast": __version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "libsndfile": soundfile.__libsndfile_version__,
-            },
+            "versions": versions("numpy", "libsndfile"),
             **self.facts,
         }
 

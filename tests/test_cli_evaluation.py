@@ -82,6 +82,8 @@ def test_event_lists_are_scored(folder: Path) -> None:
         (["set", "--jobs", "0"], "jobs: got 0, allowed: an integer >= 1"),
         (["set", "--events", "none.csv"], "none.csv"),
         (["set", "--events", "x.csv", "--keep", "k.npz"], "--keep: got a file, but no network runs"),
+        (["set", "--events", "x.csv", "-t", "0.5"], "--threshold: got one with --events"),
+        (["w.safetensors", "--class", "gunshot"], "--class: got one with a file of --keep"),
         (["set", "--keep", "no/where.npz"], "--keep: folder 'no' does not exist"),
         (["w.safetensors"], "w.safetensors: not a file of frame probabilities"),
     ],
@@ -119,6 +121,7 @@ def test_tuned_decisions_are_written_and_score_as_promised(folder: Path, capsys:
     assert set(folder.iterdir()) == files
     for arguments, message in (
         (["kept.npz", "-o", "tuned.pt"], "--output: got 'tuned.pt'"),
+        (["kept.npz", "--subset", "test"], "--subset: got one with a file of --keep"),
         (["kept.npz", "--longest-filter", "4"], "longest_filter: got 4"),
         (["kept.npz", "--class", "babycry"], "classes: got babycry, allowed: gunshot"),
         (["kept.npz", "--objective", "speed"], "speed"),

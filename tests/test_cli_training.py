@@ -90,6 +90,8 @@ def test_synthesize_writes_the_official_layout(tmp_path: Path, capsys: pytest.Ca
         (["train", "nowhere", "-o", "run", "--epochs", "0"], "epochs: got 0"),
         (["train", "nowhere", "-o", "run", "--augment", "louder"], "augment: got louder, allowed: all, "),
         (["train", "nowhere", "-o", "run", "--channels", "0"], "channels: got 0"),
+        (["train", "nowhere", "-o", "run", "--validation", "v"], "validation: got 'v', allowed: only with recorded"),
+        (["train", "nowhere", "-o", "run", "--distractors", "d", "--augment", "noise"], "distractors: got 'd'"),
         (["train", "nowhere"], "--output"),
         (["synthesize", "nowhere", "out"], "nowhere: no source folder"),
         (["synthesize", "nowhere", "out", "-n", "0"], "mixtures_per_class: got 0"),

@@ -11,7 +11,8 @@ import pytest
 import sed_eval
 from scipy.optimize import linear_sum_assignment
 
-from mtfa_fast.metrics import Counts, Criterion, event_scores, maximum_matching, segment_scores
+from mtfa_fast.matching import maximum_matching
+from mtfa_fast.metrics import Counts, Criterion, event_scores, segment_scores
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from .. import __version__
 from ..detector import make_engine
 from ..engine.cpu import Precision
+from ..engine.tiles import padded
 from ..verification import SCALE_FRAMES, Check, check_network, check_parts, check_stages, yardstick
 from ..weights import Weights
 from .checks import Oracle, Part
@@ -100,9 +101,8 @@ class Chain:
     def prepare(self, part: Part, batch: int, frames: int) -> Call:
         if part != "network":
             raise ValueError(f"part: got {part!r}, allowed: network")
-        padded = -(-frames // 8) * 8
         trunk = self._trunk.prepare("trunk", batch, frames)
-        recurrent = self._recurrent.prepare("recurrent", batch, padded)
+        recurrent = self._recurrent.prepare("recurrent", batch, padded(frames))
         return lambda log_mel: recurrent(trunk(log_mel))[:, :frames]
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__, _core
+from .. import _core
+from ..versions import versions
 
 COPY_BYTES = 256 * 2**20  # a thread; far beyond any cache
 LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino", "librosa", "triton")
@@ -30,13 +30,14 @@ def environment(threads: int) -> dict[str, Any]:
         "isas": _core.available_isas(),
         "threads": threads,
         "system": platform.platform(),
-        "versions": {"mtfa-fast": __version__, "python": platform.python_version()} | _versions(),
+        "versions": versions(*LIBRARIES),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 
 
 def cpu_model() -> str:
+    """What /proc/cpuinfo calls the processor; elsewhere what Python knows of it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
@@ -63,16 +64,6 @@ def commit() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def rooflines(threads: int) -> dict[str, float]:

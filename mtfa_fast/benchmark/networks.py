@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import features
 from ..config import HOURGLASS_DEPTH, Config
+from ..engine.tiles import padded
 from ..weights import Weights, expected_shapes
 
 
@@ -33,7 +34,7 @@ def random_weights(config: Config | None = None, seed: int = 0) -> Weights:
 def operations(config: Config, frames: int) -> dict[str, float]:
     """Floating-point operations of one clip by part; convolutions count as direct ones, 2 * 9 * C * C a pixel."""
     net, hidden = config.network, config.network.hidden
-    steps = _padded(frames)
+    steps = padded(frames)
     pixels = steps * config.features.mel_bands
     trunk = _residual_pixels(config, frames) * 2 * 2.0 * 9 * net.channels**2 + 2.0 * 9 * net.channels * pixels
     if net.mask_projection and net.variant != "res":
@@ -43,13 +44,9 @@ def operations(config: Config, frames: int) -> dict[str, float]:
     return {"trunk": trunk, "recurrent": recurrent, "network": trunk + recurrent}
 
 
-def _padded(frames: int) -> int:
-    return -(-frames // 2**HOURGLASS_DEPTH) * 2**HOURGLASS_DEPTH
-
-
 def _residual_pixels(config: Config, frames: int) -> float:
     """Pixels of all residual blocks together."""
-    pixels = float(_padded(frames) * config.features.mel_bands)
+    pixels = float(padded(frames) * config.features.mel_bands)
     total = 2 * pixels  # F
     if config.network.variant == "resatt":
         total += 2 * pixels

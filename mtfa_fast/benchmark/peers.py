@@ -22,15 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..config import HOURGLASS_DEPTH
+from ..engine.tiles import STEP, padded
 from ..nn import ResidualBlock, Stem
 from ..nn.convert import from_weights
 from ..verification import Check
 from ..weights import Weights
 from .checks import Oracle, Part
 from .contestants import Call, Contestant
-
-STEP = 2**HOURGLASS_DEPTH
 
 
 class Plain(nn.Module):
@@ -99,7 +97,7 @@ class Eager:
             answer: np.ndarray = run(torch.from_numpy(array).to(self._device)).cpu().numpy()
             return answer
 
-        return _padded(call, part, frames)
+        return _with_padding(call, part, frames)
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:
         return ()
@@ -125,7 +123,7 @@ class Compiled(Eager):
     def _ready(self, module: Plain, part: Part, batch: int, frames: int) -> Callable[[Tensor], Tensor]:
         if part == "recurrent":
             return module
-        shape = batch, -(-frames // STEP) * STEP
+        shape = batch, padded(frames)
         if shape not in self._compiled:
             self._compiled[shape] = self._compile(module, *shape)
         trunk = self._compiled[shape]
@@ -154,7 +152,7 @@ class _Exported:
         self.precision = self.yardstick = precision
 
     def prepare(self, part: Part, batch: int, frames: int) -> Call:
-        return _padded(self._session(_graph(self._weights, part, batch, -(-frames // STEP) * STEP)), part, frames)
+        return _with_padding(self._session(_graph(self._weights, part, batch, padded(frames))), part, frames)
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:
         return ()
@@ -250,7 +248,7 @@ def export(weights: Weights, part: Part, batch: int, frames: int, path: Path) ->
         )
 
 
-def _padded(call: Call, part: Part, frames: int) -> Call:
+def _with_padding(call: Call, part: Part, frames: int) -> Call:
     """The last frame is repeated up to a multiple of 8, and what the network makes of that is cut off, as in ours."""
     missing = -frames % STEP
     if missing == 0:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..engine.cpu import Precision
+from ..engine.tiles import padded
 from ..weights import Weights
 from . import machine
 from .checks import Oracle, Part
@@ -93,6 +94,6 @@ def run(
     parts: list[Row] = []
     names: tuple[Part, ...] = ("trunk", "recurrent")
     for part in names if on_cpu else ():  # of one clip; the recurrent part sees the padded length
-        length = -(-frames // 8) * 8 if part == "recurrent" else frames
+        length = padded(frames) if part == "recurrent" else frames
         parts += compare(ours, oracle, part, frames=length, rounds=PART_ROUNDS)
     return Report(weights.config, environment, rows, parts, missing)

@@ -57,18 +57,24 @@ def evaluate(
 
     Prints a table of error rate and F1 for each class.
     """
-    if keep and (events or os.path.isfile(mixtures)):
+    stored = os.path.isfile(mixtures)
+    if keep and (events or stored):
         raise UsageError("--keep: got a file, but no network runs; allowed: with a folder of mixtures and weights")
+    if stored:
+        only_with_a_folder({"--events": events, "--subset": subset, "--class": classes})
+    if events and threshold:
+        raise UsageError("--threshold: got one with --events; allowed: without, the lists are decided")
     for name, path in (("--output", output), ("--keep", keep)):
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
     with usage_errors():
         from ..evaluation import evaluate_lists
+        from ..files import write_json
         from ..metrics import Criterion
 
         criterion = Criterion(collar, offset=offset)
         facts: dict[str, Any] = {"mixtures": mixtures}
-        if os.path.isfile(mixtures):
+        if stored:
             scores = _stored(mixtures, threshold or [], criterion, facts)
         else:
             chosen = listed(mixtures, subset, None if events else classes)  # a list may name the other classes' files
@@ -82,8 +88,15 @@ def evaluate(
                     kept.save(keep)
     show_table(scores.table())
     if output:
-        _write_json(output, scores.to_dict())
+        write_json(output, scores.to_dict())
     return 0
+
+
+def only_with_a_folder(options: dict[str, object]) -> None:
+    """UsageError for an option that a file of probabilities would leave without effect."""
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"{name}: got one with a file of --keep; allowed: with a folder of mixtures")
 
 
 def listed(folder: str, subset: str | None, classes: list[str] | None) -> list[Mixture]:
@@ -128,13 +141,3 @@ def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[
     kept = ProbabilitySet.load(path)
     config = decide(kept.config, threshold=parse_thresholds(thresholds, kept.config))
     return evaluate_probabilities(kept, config, criterion=criterion, facts=facts)
-
-
-def _write_json(path: str, data: dict[str, Any]) -> None:
-    import json
-
-    from ..files import write_beside
-
-    with write_beside(path) as file:
-        json.dump(data, file, indent=1, ensure_ascii=False)
-        file.write("\n")

@@ -66,10 +66,11 @@ def _torch() -> Iterator[Row]:
 
 def _engine(source: str) -> Iterator[Row]:
     from .. import _core
+    from ..benchmark.machine import cpu_model
     from ..engine.cpu import CpuEngine
     from ..weights import Weights, find, shipped
 
-    yield "cpu", _cpu_model()
+    yield "cpu", cpu_model()
     yield "instruction sets", ", ".join(_core.available_isas())
     path, weights = find(source), Weights.load(source)
     yield "weights", f"{source} ({path}), {path.stat().st_size / 1e6:.1f} MB; shipped: {', '.join(shipped()) or 'none'}"
@@ -134,14 +135,3 @@ def _ops() -> Iterator[Row]:
                     break
                 absent.append(f"not {backend}: {found}")
         yield f"op {op}", ", ".join(answers)
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()

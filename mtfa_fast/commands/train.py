@@ -124,17 +124,14 @@ def train(
 
 def train_config(given: dict[str, Any]) -> TrainConfig:
     """The command's options, those that were given, as the library's config."""
-    from ..config import PAPER_CLASSES, ClassConfig, Config, NetworkConfig
+    from ..config import PAPER_CLASSES, Config, NetworkConfig, classes_called
     from ..data.augment import AugmentConfig
     from ..training import TrainConfig
 
     options = dict(given)
     network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}
-    paper = {c.name: c for c in PAPER_CLASSES}
-    names = options.pop("classes", list(paper))
-    config = Config(
-        network=NetworkConfig(**network), classes=tuple(paper.get(name, ClassConfig(name)) for name in names)
-    )
+    classes = classes_called(options.pop("classes")) if "classes" in options else PAPER_CLASSES
+    config = Config(network=NetworkConfig(**network), classes=classes)
     kinds = {f.name for f in fields(AugmentConfig)}
     chosen = set(options.pop("augment", []))
     if not chosen <= {"all", *kinds}:

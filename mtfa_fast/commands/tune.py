@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from .common import UsageError, say, show_table, usage_errors
-from .evaluate import listed, run_detector
+from .evaluate import listed, only_with_a_folder, run_detector
 from .options import (
     ClassesOption,
     CollarOption,
@@ -53,6 +53,9 @@ def tune(
     """
     if output and not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
         raise UsageError(f"--output: got {output!r}, allowed: a .safetensors file in a folder that exists")
+    stored = os.path.isfile(mixtures)
+    if stored:
+        only_with_a_folder({"--subset": subset})
     with usage_errors():
         from ..data.probabilities import ProbabilitySet
         from ..metrics import Criterion
@@ -62,7 +65,7 @@ def tune(
         from .progress import bar
 
         path = find(weights)  # before the work, not after it
-        if os.path.isfile(mixtures):
+        if stored:
             kept = ProbabilitySet.load(mixtures)
         else:
             options = {"device": device, "precision": precision, "threads": threads}

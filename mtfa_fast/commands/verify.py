@@ -82,15 +82,7 @@ def _sounds(recordings: list[str], config: Config, seconds: float) -> dict[str, 
     if not recordings:
         return {"made sound": probe(config, min(seconds, 8.0))}
     rate = config.features.sample_rate
-    sounds = {}
-    for path in recordings:
-        parts: list[np.ndarray] = []
-        for block in audio.blocks(path, rate):
-            parts.append(block)
-            if sum(map(len, parts)) >= seconds * rate:
-                break
-        sounds[path] = np.concatenate(parts)[: max(round(seconds * rate), 1)]
-    return sounds
+    return {path: audio.read_part(path, rate, 0, max(round(seconds * rate), 1)) for path in recordings}
 
 
 def _report(checks: list[Check], recordings: int) -> int:

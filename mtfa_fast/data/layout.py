@@ -73,20 +73,6 @@ class MixtureSet:
             raise ValueError(f"{self.folder}: {_examples(missing, len(found))} listed but not in audio/")
         return found
 
-    def problems(self) -> list[str]:
-        """What keeps the set from being used, in words; empty if nothing does."""
-        missing = [f"{self.folder / part}: missing" for part in ("audio", "meta") if not (self.folder / part).is_dir()]
-        if missing:
-            return missing
-        official = set(CLASSES) & set(self.classes)
-        found = [f"{self._list_path(c)}: missing" for c in CLASSES if official and c not in official]
-        for label in self.classes:
-            try:
-                self.mixtures([label])
-            except (ValueError, OSError) as error:
-                found.append(str(error))
-        return found
-
     def _of_class(self, label: str) -> list[Mixture]:
         path = self._list_path(label)
         lists = by_name(read_annotations(path))

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from ..arguments import require, require_int
 from ..config import (
-    PAPER_CLASSES,
     VARIANTS,
-    ClassConfig,
     Config,
     FeatureConfig,
     NetworkConfig,
     Variant,
+    classes_called,
 )
 from ..data.mixing import CLASSES
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters
@@ -137,7 +136,6 @@ class Table1Config:
 
     def training(self, network: Network, sources: str, validation: str, steps: int, chunks: int) -> TrainConfig:
         """The run of one network: ``steps`` an epoch, ``chunks`` for its validation."""
-        paper = {c.name: c for c in PAPER_CLASSES}
         label = network.classes[0] if len(network.classes) == 1 else ""
         dropout = DROPOUT.get(label, 0.3) if self.dropout is None else self.dropout
         return TrainConfig(
@@ -147,7 +145,7 @@ class Table1Config:
                 network=NetworkConfig(
                     network.variant, self.channels, self.hidden, self.frequency_pooling, dropout=dropout
                 ),
-                classes=tuple(paper.get(name, ClassConfig(name)) for name in network.classes),
+                classes=classes_called(network.classes),
             ),
             recorded=self.mixtures > 0,
             validation=validation,

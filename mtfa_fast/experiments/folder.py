@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_beside
+from ..files import write_beside, write_json
 from .config import Network
 from .recordings import file_digest
 
@@ -52,7 +52,7 @@ class ExperimentFolder:
                         f"{self.path}: holds an experiment with other {kind} ({what}); name another folder"
                     )
             data = before["data"] | data
-        self._write(file, {"format": FORMAT, "settings": settings, "data": data})
+        write_json(file, {"format": FORMAT, "settings": settings, "data": data})
 
     def run(self, network: Network) -> Path:
         return self.path / "networks" / network.name
@@ -70,10 +70,10 @@ class ExperimentFolder:
         return scores
 
     def keep(self, network: Network, name: str, scores: dict[str, Any]) -> None:
-        self._write(self.run(network) / f"{name}.json", scores)
+        write_json(self.run(network) / f"{name}.json", scores)
 
     def write_table(self, table: dict[str, Any], markdown: str) -> None:
-        self._write(self.path / "table1.json", table)
+        write_json(self.path / "table1.json", table)
         with write_beside(self.path / "table1.md") as file:
             file.write(markdown)
 
@@ -97,9 +97,3 @@ class ExperimentFolder:
         if not isinstance(read, dict):
             raise ValueError(f"{file}: cannot be read as {what} (it holds no mapping)")
         return read
-
-    @staticmethod
-    def _write(file: Path, content: dict[str, Any]) -> None:
-        with write_beside(file) as out:
-            json.dump(content, out, indent=1, ensure_ascii=False)
-            out.write("\n")

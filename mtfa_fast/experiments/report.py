@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
 import statistics
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from typing import Any
 
-import numpy as np
-import soundfile
-
-from .. import __version__
 from ..data.mixing import CLASSES
+from ..versions import versions
 from .config import Network, Table1Config
 
 NAMES = {"mtfa": "MTFA", "resatt": "ResAttRNN", "res": "ResRNN"}
@@ -23,6 +18,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "resatt": {"development": 0.11, "evaluation": 0.14},
     "res": {"development": 0.10, "evaluation": 0.18},
 }
+PACKAGES = ("numpy", "libsndfile", "torch", "soxr", "safetensors")  # on which a score may depend
 SETS = {"test": "test split", "evaluation": "evaluation set"}
 
 Scores = dict[Network, dict[str, Any]]  # of one set
@@ -35,7 +31,7 @@ def table(config: Table1Config, data: dict[str, Any], scores: dict[str, Scores])
         "experiment": "table1",
         "settings": config.identity() | {"variants": list(config.variants), "seeds": list(config.seeds)},
         "data": data,
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "published": {"paper": "arXiv 1904.00063", "average_error_rate": PUBLISHED},
         "unfinished": [n.name for n in networks if any(n not in found for found in scores.values())],
         "rows": [
@@ -53,18 +49,6 @@ def table(config: Table1Config, data: dict[str, Any], scores: dict[str, Scores])
             }
             for n in networks
         ],
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that a number may depend on."""
-    packages = ("torch", "soxr", "safetensors")
-    return {
-        "mtfa-fast": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "libsndfile": soundfile.__libsndfile_version__,
-        **{name: metadata.version(name) for name in packages if _installed(name)},
     }
 
 
@@ -180,11 +164,3 @@ def _notes(result: dict[str, Any]) -> list[str]:
     )
     notes.append(f"Data (SHA-256): {hashes}. {', '.join(f'{k} {v}' for k, v in result['versions'].items())}.")
     return [line for note in notes for line in (note, "")][:-1]
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -18,11 +18,12 @@ from ..data.sources import SourceSet
 from ..detector import Detector
 from ..evaluation import evaluate
 from ..training import TrainConfig
+from ..versions import versions
 from ..weights import Weights
 from .config import Network, Table1Config
 from .folder import ExperimentFolder
 from .recordings import evaluation_mixtures, facts, file_digest, mix_test, mix_training, read_sources, shared_files
-from .report import Scores, markdown, table, versions
+from .report import PACKAGES, Scores, markdown, table
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -115,7 +116,7 @@ def _score(
             "seconds": round(sum(row["seconds"] for row in history), 1),
         },
         "engine": detector.explain(),
-        "packages": versions(),
+        "packages": versions(*PACKAGES),
     }
     own = [m for m in mixtures if m.label in network.classes]
     return evaluate(detector, own, progress=_counted(tell), facts=known)[0].to_dict()

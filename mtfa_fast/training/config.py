@@ -65,6 +65,15 @@ class TrainConfig:
         require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, "constant, cosine")
         require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32, bf16")
         require(len(self.ebrs) > 0, "ebrs", self.ebrs, "at least one")
+        # What would have no effect is a mistake.
+        require(self.recorded or not self.validation, "validation", self.validation, "only with recorded")
+        used = not self.recorded and (self.augment.distractors or self.augment.background_mix)
+        require(
+            used or not self.distractors,
+            "distractors",
+            self.distractors,
+            "without recorded, with augment's distractors or background_mix",
+        )
 
     @property
     def total_steps(self) -> int:

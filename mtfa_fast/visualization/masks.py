@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import HOURGLASS_DEPTH
-from ..engine.tiles import HALO_FRAMES
+from ..engine.tiles import HALO_FRAMES, STEP
 from ..extras import needs
 from ..weights import Weights
 
@@ -28,14 +27,13 @@ def mask_means(weights: Weights, log_mel: NDArray[np.float32], *, at_end: bool =
     from ..nn.convert import from_weights
     from ..nn.modules import pad_time
 
-    step = 2**HOURGLASS_DEPTH
-    if not at_end and len(log_mel) % step:
-        raise ValueError(f"log_mel: got {len(log_mel)} frames before the end, allowed: a multiple of {step}")
+    if not at_end and len(log_mel) % STEP:
+        raise ValueError(f"log_mel: got {len(log_mel)} frames before the end, allowed: a multiple of {STEP}")
     net = from_weights(weights)
     tiles: list[list[NDArray[np.float32]]] = []
     with torch.inference_mode():
         # The network pads once, before the stem; so do its engines.
-        maps = pad_time(net.normalize(torch.from_numpy(log_mel))[None, None], step)
+        maps = pad_time(net.normalize(torch.from_numpy(log_mel))[None, None], STEP)
         for first in range(0, maps.shape[2], TILE_FRAMES):
             last = min(first + TILE_FRAMES, maps.shape[2])
             low, high = max(0, first - HALO_FRAMES), min(maps.shape[2], last + HALO_FRAMES)

@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import audio
-from ..config import HOURGLASS_DEPTH, Config
+from ..config import Config
 from ..data.annotations import Annotation, by_name, read_annotations
 from ..detector import Detector
+from ..engine.tiles import STEP
 from ..events import Result
 from ..features import log_mel, mel_centres
-from ..metrics import ONSET_ONLY, LabelledSpan, maximum_matching
+from ..matching import maximum_matching
+from ..metrics import ONSET_ONLY, LabelledSpan, same_label
 from ..weights import Weights
 from .masks import HALO_FRAMES, mask_means
 
 MOST_COLUMNS = 6_000  # of a picture; two minutes in full, longer recordings in columns of several frames
-STEP = 2**HOURGLASS_DEPTH  # frames of one column of the coarsest mask
 DB = 10 / math.log(10)  # of one unit of the natural logarithm of power
 # Okabe and Ito's colours, in an order whose first members differ most from each other and from white and black.
 CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -163,10 +164,7 @@ class View:
     def matches(self) -> dict[int, int]:
         """Reference event -> the detected event that matches it (section 3.1 of the paper: onset within 500 ms)."""
         reference, found = self.reference or (), self.result.events
-        same = np.array([[r.label == e.label for e in found] for r in reference], bool).reshape(
-            len(reference), len(found)
-        )
-        return maximum_matching(ONSET_ONLY.close(reference, found) & same)
+        return maximum_matching(ONSET_ONLY.close(reference, found) & same_label(reference, found))
 
 
 def reference_of(recording: str | os.PathLike[str], annotation: str | os.PathLike[str]) -> list[Annotation]:
