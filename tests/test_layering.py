@@ -23,6 +23,7 @@ LEVELS: tuple[set[str], ...] = (
         "detector",
         "scores",
         "evaluation",
+        "threshold_search",
         "tuning",
         "training",
         "visualization",

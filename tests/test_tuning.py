@@ -17,7 +17,8 @@ from mtfa_fast.data.probabilities import ProbabilitySet, Recording
 from mtfa_fast.evaluation import evaluate_probabilities
 from mtfa_fast.events import decide
 from mtfa_fast.metrics import Criterion
-from mtfa_fast.tuning import running_medians, tune
+from mtfa_fast.threshold_search import running_medians
+from mtfa_fast.tuning import tune
 from mtfa_fast.weights import Weights
 
 CONFIG = Config(classes=(ClassConfig("a", 0.5, 3), ClassConfig("b", 0.4, 5)))
