@@ -16,6 +16,9 @@ import numpy as np
 import soundfile
 import soxr
 
+# Of what libsndfile reads, for choosing inside a folder; a file that is named is opened whatever it is called.
+_SUFFIXES = ".wav .wave .bwf .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .voc"
+SUFFIXES = frozenset(_SUFFIXES.split())
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; outside, a header is damaged and conversion would explode in size
 MAX_CHANNELS = 64  # of an array; more means that its axes are the other way round
 BLOCK_SECONDS = 10.0

@@ -140,6 +140,7 @@ class Config:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """In the order of the network's outputs."""
         return tuple(c.name for c in self.classes)
 
     @property
@@ -148,6 +149,7 @@ class Config:
         return self.features.mel_bands // self.network.frequency_pooling * self.network.channels
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON values; inverse of :meth:`from_dict`."""
         return dataclasses.asdict(self)
 
     @classmethod

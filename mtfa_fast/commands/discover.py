@@ -11,10 +11,8 @@ from pathlib import Path
 
 from .common import count
 
-# Only for choosing inside a folder; a file that is named is opened whatever it is called.
-AUDIO = "wav wave bwf flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf w64 rf64 sph voc"
-OTHER_AUDIO = "m4a aac mp4 wma webm amr ape wv mka mkv"
-AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES = ({f".{name}" for name in names.split()} for names in (AUDIO, OTHER_AUDIO))
+_OTHER_AUDIO = ".m4a .aac .mp4 .wma .webm .amr .ape .wv .mka .mkv"  # which libsndfile does not read
+OTHER_SUFFIXES = frozenset(_OTHER_AUDIO.split())
 
 
 @dataclass(frozen=True)
@@ -93,12 +91,14 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
+    from ..audio import SUFFIXES
+
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
     if name.startswith("."):
         found.skipped["hidden"] += 1
-    elif suffix in AUDIO_SUFFIXES:
+    elif suffix in SUFFIXES:
         return True
-    elif suffix in OTHER_AUDIO_SUFFIXES:
+    elif suffix in OTHER_SUFFIXES:
         found.skipped[f"in a format that libsndfile does not read ({suffix}), convert to FLAC or WAV"] += 1
     else:
         found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1

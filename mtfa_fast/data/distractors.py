@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from .. import audio
@@ -27,10 +26,9 @@ class Distractors:
         ValueError where there is none. No audio is read.
         """
         root = Path(folder)
-        endings = {"." + name.lower() for name in soundfile.available_formats()} | {".oga", ".aif"}
         kinds: dict[str, list[Path]] = {}
         for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in endings and path.is_file():
+            if path.suffix.lower() in audio.SUFFIXES and path.is_file():
                 below = path.relative_to(root)
                 kinds.setdefault(below.parts[0] if len(below.parts) > 1 else "", []).append(path)
         if not kinds:

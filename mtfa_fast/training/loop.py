@@ -37,7 +37,8 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
     """Run to the end, from the last checkpoint where there is one; the path of the best weights.
 
     ``report`` is called on the first process: {"step", "total", "loss"} after each step and a row of
-    ``log.jsonl`` after each epoch. ValueError for unusable sources or a folder with another run.
+    ``log.jsonl`` after each epoch. ValueError for unusable sources or a folder with another run; FloatingPointError
+    where the loss is not finite, the last checkpoint being kept; OSError where the disk fails.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -78,6 +79,7 @@ class _Run:
     report: Callable[[dict[str, Any]], None] | None
 
     def loop(self, chunks: Chunks) -> None:
+        """From the step where the run stands to the last, or until an epoch stops it."""
         config, progress = self.config, self.progress
         model = self.processes.wrap(TrainingNet(self.net, config.precision))
         losses: list[float] = []

@@ -88,6 +88,7 @@ def start_from(net: SEDNet, path: str) -> None:
 
 
 def placed(config: Config, device: torch.device) -> SEDNet:
+    """A new network on ``device``, its convolutions' weights channels-last as the maps that they meet."""
     net = SEDNet(config).to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:

@@ -31,6 +31,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, net: SEDNet, step: int) -> None:
+        """Move towards ``net`` after step ``step``; counters are taken over."""
         weight = 1.0 - min(self.decay, (1.0 + step) / (10.0 + step)) if self.decay else 1.0
         for name, value in net.state_dict().items():
             kept = self.state[name]
@@ -70,7 +71,10 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def begin(self, settings: dict[str, Any], free: tuple[str, ...]) -> None:
-        """Create the folder, or check that a run found there has the same settings but for those in ``free``."""
+        """Create the folder, or check that a run found there has the same settings but for those in ``free``.
+
+        ValueError naming what differs.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / "train.json"
         settings = json.loads(json.dumps(settings))  # tuples become lists, as they are on disk
@@ -83,6 +87,7 @@ class RunFolder:
         self._write(file, json.dumps(settings, indent=1))
 
     def save(self, net: SEDNet, average: Average, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the checkpoint, then the log, each whole or not at all. OSError naming the file on a full disk."""
         state = {
             "net": net.state_dict(),
             "average": average.state,
@@ -136,6 +141,7 @@ class Processes:
 
     @classmethod
     def join(cls, device: str) -> Processes:
+        """Join torchrun's group, if it started this process; each process of a node then has a GPU of its own."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
         target = torch.device(device)
@@ -150,6 +156,7 @@ class Processes:
         return cls(rank, count, target)
 
     def wrap(self, model: nn.Module) -> nn.Module:
+        """Gradients averaged over the processes, where there are several."""
         return nn.parallel.DistributedDataParallel(model) if self.count > 1 else model
 
     def agree(self, value: bool) -> bool:
