@@ -40,7 +40,7 @@ def _loader(contestant: str, facts: dict[str, Any]) -> Callable[[], Callable[[An
         return CpuEngine(Weights.load(facts["weights"]), threads=threads).probabilities
 
     def torch() -> Callable[[Any], Any]:
-        from mtfa_fast.benchmark.peers import Eager
+        from mtfa_fast.benchmark.torch_peers import Eager
         from mtfa_fast.weights import Weights
 
         batch, frames = facts["shape"]

@@ -15,7 +15,7 @@ from benchmarks import child
 from benchmarks.contest import Contest
 from mtfa_fast.benchmark.checks import Refused, require
 from mtfa_fast.benchmark.machine import environment
-from mtfa_fast.benchmark.peers import export
+from mtfa_fast.benchmark.onnx_peers import export
 from mtfa_fast.benchmark.rows import Row
 from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.benchmark.timing import Times, in_turns

@@ -14,8 +14,9 @@ from torch import Tensor
 from benchmarks.contest import Contest
 from mtfa_fast.benchmark.checks import Part
 from mtfa_fast.benchmark.contestants import Contestant
-from mtfa_fast.benchmark.peers import Compiled, Eager, OnnxRuntime, OpenVino, Plain
+from mtfa_fast.benchmark.onnx_peers import OnnxRuntime, OpenVino
 from mtfa_fast.benchmark.rows import Row
+from mtfa_fast.benchmark.torch_peers import Compiled, Eager, Plain
 from mtfa_fast.weights import Weights
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..detector import make_engine
 from ..engine.cpu import Precision
-from ..engine.tiles import padded
+from ..engine.tiles import STEP, padded
 from ..verification import SCALE_FRAMES, Check, check_network, check_parts, check_stages, yardstick
 from ..weights import Weights
 from .checks import Oracle, Part
@@ -107,6 +107,16 @@ class Chain:
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:
         return ()
+
+
+def with_padding(call: Call, part: Part, frames: int) -> Call:
+    """The last frame is repeated up to a multiple of 8, and what the network makes of that is cut off, as in ours."""
+    missing = -frames % STEP
+    if missing == 0:
+        return call
+    return lambda array: call(np.pad(array, ((0, 0), (0, missing), (0, 0)), mode="edge"))[
+        :, : None if part == "trunk" else frames
+    ]
 
 
 @contextmanager
