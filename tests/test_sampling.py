@@ -1,13 +1,11 @@
-"""Features, mixing and training chunks against librosa, scipy and the definition of the mixing formula."""
+"""Training chunks: targets where events are heard, augmentation, distractors, what is held out, cut recordings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
-import scipy.signal
 import soundfile
 import torch
 
@@ -18,11 +16,10 @@ from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.augment import AugmentConfig
 from mtfa_fast.data.distractors import Distractors
 from mtfa_fast.data.layout import Mixture
-from mtfa_fast.data.mixing import event_gain, mix, rms
 from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
 from mtfa_fast.data.sampler import MARGIN, ChunkSampler, frame_targets, prefetch
 from mtfa_fast.data.sources import SourceAudio, SourceSet
-from mtfa_fast.features import analysis_window, mel_centres, mel_matrix
+from mtfa_fast.features import analysis_window, mel_matrix
 
 SMALL = FeatureConfig(sample_rate=8_000, window_length=320, hop=160, fft_length=512, mel_bands=16)
 
@@ -61,63 +58,6 @@ def sampler(folder: Path, augmentation: AugmentConfig | None = None, **options: 
     sources = SourceSet.load(folder, "train", ("horn",))
     common: dict = {"batch_size": 3, "frames": 64, "seed": 5, **options}
     return ChunkSampler(sources, SourceAudio(8_000), SMALL, augment=augmentation or AugmentConfig(), **common)
-
-
-@pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(16_000, 400, 160, 1_024, 64)])
-def test_window_and_mel_matrix_equal_scipy_and_librosa(config: FeatureConfig) -> None:
-    theirs = librosa.filters.mel(sr=config.sample_rate, n_fft=config.fft_length, n_mels=config.mel_bands)
-    np.testing.assert_allclose(mel_matrix(config), theirs, rtol=1e-6, atol=1e-8)
-    window = scipy.signal.get_window("hamming", config.window_length)
-    np.testing.assert_allclose(analysis_window(config), window, atol=1e-7)
-    edges = librosa.mel_frequencies(config.mel_bands + 2, fmax=config.sample_rate / 2)
-    np.testing.assert_allclose(mel_centres(config), edges[1:-1], rtol=1e-10)
-
-
-@pytest.mark.filterwarnings("ignore:n_fft")
-@pytest.mark.parametrize("samples", [1, 881, 882, 44_117])
-def test_log_mel_equals_librosa(samples: int) -> None:
-    config = FeatureConfig()
-    wave = np.random.default_rng(samples).normal(0, 0.1, (2, samples)).astype(np.float32)
-    window, mel = (torch.from_numpy(x) for x in (analysis_window(config), mel_matrix(config)))
-    theirs = librosa.feature.melspectrogram(
-        y=wave.astype(np.float64), sr=44_100, n_fft=2_048, hop_length=882, win_length=1_764, window="hamming",
-        center=True, pad_mode="constant", n_mels=128,
-    )  # fmt: skip
-    theirs = np.log(theirs + config.log_floor).swapaxes(-1, -2)
-    for dtype, bound in ((torch.float32, 1e-4), (torch.float64, 2e-6)):
-        ours = log_mel(torch.from_numpy(wave).to(dtype), window, mel, 882, 2_048, config.log_floor)
-        assert ours.dtype == dtype and ours.shape == (2, config.frame_count(samples), 128)
-        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=bound)
-
-
-@pytest.mark.parametrize("ebr", [-6.0, 0.0, 6.0])
-def test_measured_ratio_is_the_asked_one(ebr: float) -> None:
-    rng = np.random.default_rng(1)
-    # the level under the event differs from the rest: the ratio is to that part alone
-    background = (rng.normal(0, 0.02, 50_000) * np.linspace(0.2, 3, 50_000)).astype(np.float32)
-    before = background.copy()
-    event = (rng.normal(0, 0.3, 9_001) * np.hanning(9_001)).astype(np.float32)
-    mixture, gain, peak = mix(background, event, 30_000, ebr)
-    np.testing.assert_array_equal(background, before)
-    heard = mixture.astype(np.float64) / 0.2 - background
-    assert np.abs(np.delete(heard, np.s_[30_000:39_001])).max() < 1e-7
-    measured = 20 * np.log10(
-        np.sqrt(np.mean(heard[30_000:39_001] ** 2)) / np.sqrt(np.mean(background[30_000:39_001].astype(float) ** 2))
-    )
-    assert abs(measured - ebr) < 0.01
-    assert gain == pytest.approx(event_gain(event, background[30_000:39_001], ebr)) and peak < 1
-
-
-def test_mixing_divides_by_a_peak_that_would_clip_and_names_bad_places() -> None:
-    mixture, gain, peak = mix(np.array([10.0, -2.0, 1.0]))
-    assert (gain, peak) == (0.0, 2.0)
-    np.testing.assert_allclose(mixture, [1.0, -0.2, 0.1])
-    for onset in (-1, 2):
-        with pytest.raises(ValueError, match="onset: got samples"):
-            mix(np.ones(3), np.ones(2), onset)
-    with pytest.raises(ValueError, match="silence"):
-        mix(np.ones(3), np.zeros(2), 0)
-    assert rms(np.array([3.0, -4.0])) == pytest.approx(np.sqrt(12.5)) and rms(np.empty(0)) == 0.0
 
 
 def test_frame_targets_floor_ceil_clip() -> None:

@@ -128,7 +128,7 @@ def run_detector(
     def detect(path: Path) -> Result:
         return detector(path).with_(threshold=levels)
 
-    facts |= {"weights": weights, "engine": detector.explain()}
+    facts = facts | {"weights": weights, "engine": detector.explain()}
     with bar() as progress:
         return run(detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts)
 
