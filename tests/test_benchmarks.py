@@ -109,7 +109,8 @@ def test_command_shows_no_time_for_a_wrong_kernel(
     found = capsys.readouterr()
     assert "wrong: error" in found.out and " ms " not in found.out
     assert "NOT EQUAL" in found.err
-    assert main(["bench", "--weights", str(path), "--batch", "0"]) == 2
+    for option in ("--batch", "--threads"):
+        assert main(["bench", "--weights", str(path), option, "0"]) == 2
 
 
 def test_every_peer_computes_the_same_network(oracle: Oracle) -> None:

@@ -69,6 +69,11 @@ def test_train_ends_with_a_weight_file(
     assert Weights.load(best).config.class_names == ("gunshot",)
     assert main(["train", str(sources), "-o", str(tmp_path / "run"), *size, *work, "--seed", "1"]) == 2
     assert "seed: got 1, the run has 0" in capsys.readouterr().err
+    wild = ["--chunk-frames", "16", "--epochs", "1", "--validation-chunks", "1", "--learning-rate", "1e30"]
+    for steps, what in (("1", "validation loss"), ("3", "loss")):
+        run = ["-o", str(tmp_path / what), "--steps-per-epoch", steps]
+        assert main(["train", str(sources), *size, *wild, *run]) == 1
+        assert f"mtfa-fast: {what} is nan at step 1; nothing is kept" in capsys.readouterr().err
 
 
 def test_synthesize_writes_the_official_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..arguments import require_int
 from ..extras import needs
 from .common import UsageError, say, usage_errors
 from .options import DeviceOption, PrecisionOption, ThreadsOption, WeightsOption
@@ -37,8 +38,10 @@ def bench(
     from ..weights import Weights
     from .progress import bar
 
-    count = threads or _core.default_threads()
     with usage_errors():
+        if threads is not None:
+            require_int("threads", threads, 1)
+        count = threads or _core.default_threads()
         loaded = Weights.load(weights)
         ours = engines(loaded, precision, count, device)
     features = loaded.config.features

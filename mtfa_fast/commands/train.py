@@ -104,6 +104,7 @@ def train(
 
     Prints the path of the best weights. A run that was stopped goes on from its last checkpoint with the
     same command. Several processes: torchrun --nproc-per-node 2 -m mtfa_fast train ...
+    Exit code 1: the loss is no number any more.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     with usage_errors(), needs("torch", "train needs"):
@@ -115,6 +116,9 @@ def train(
         with progress() if os.environ.get("RANK", "0") == "0" else nullcontext() as report:
             try:
                 best = run(config, report)
+            except FloatingPointError as error:
+                say(f"mtfa-fast: {error}")
+                return 1
             except KeyboardInterrupt:
                 say(f"the same command goes on from the last checkpoint in {output}")
                 raise

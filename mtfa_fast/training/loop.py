@@ -112,8 +112,7 @@ class _Run:
         self.optimizer.step()
         self.average.update(self.net, step)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"loss is {value} at step {step}; the last checkpoint is {self.folder.checkpoint}")
+        self._require_finite("loss", value, step)
         return value
 
     def end_epoch(self, training_loss: float, seconds: float) -> None:
@@ -123,6 +122,7 @@ class _Run:
             return
         epoch = progress.step // config.steps_per_epoch
         loss = self.validate()
+        self._require_finite("validation loss", loss, progress.step)
         facts = {"step": str(progress.step), "validation_loss": f"{loss:.6f}"}
         facts["training"] = json.dumps(_settings(config))
         if loss < progress.best_loss:
@@ -156,6 +156,11 @@ class _Run:
             x, targets = self.features.inputs(batch, net)
             losses.append(float(F.binary_cross_entropy_with_logits(model(x), targets)))
         return float(np.mean(losses))
+
+    def _require_finite(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            kept = f"the last checkpoint is {self.folder.checkpoint}" if self.progress.history else "nothing is kept"
+            raise FloatingPointError(f"{name} is {value} at step {step}; {kept}")
 
     def _tell(self, facts: dict[str, Any]) -> None:
         if self.report is not None and self.processes.rank == 0:
