@@ -40,6 +40,7 @@ class ClassScore:
 
     @property
     def false_alarms_per_hour(self) -> float:
+        """Of recordings without an event; NaN where there are none, or their length is unknown."""
         return self.false_alarms / self.empty_seconds * 3_600 if self.empty_seconds else math.nan
 
 

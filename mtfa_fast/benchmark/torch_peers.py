@@ -39,11 +39,13 @@ class Plain(nn.Module):
         net.attention.to(trunk_dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The part: raw log-mel (B, T, D), or for the recurrent part vectors (B, T, I), as in ``Contestant``."""
         if self.part == "recurrent":
             return self.recurrent(x)
         return self.trunk(x) if self.part == "trunk" else self.recurrent(self.trunk(x))
 
     def trunk(self, x: Tensor) -> Tensor:
+        """Raw log-mel (B, T, D) -> pooled vectors (B, T, I), float32."""
         net, attention = self.net, self.net.attention
         maps = net.stem(net.normalize(x).unsqueeze(1).to(self.dtype))
         gated = attention.features(maps)
@@ -55,6 +57,7 @@ class Plain(nn.Module):
         return net.flatten(gated).float()
 
     def recurrent(self, x: Tensor) -> Tensor:
+        """Pooled vectors (B, T, I) -> probabilities (B, T, K)."""
         return torch.sigmoid(self.net.head(self.net.gru(x)[0]))
 
 

@@ -25,6 +25,8 @@ class Recording:
 
 @dataclass
 class Found:
+    """What the arguments led to, and what they did not lead to."""
+
     recordings: list[Recording] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> how many
     problems: list[str] = field(default_factory=list)  # arguments that led to nothing

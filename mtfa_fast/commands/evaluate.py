@@ -100,6 +100,7 @@ def only_with_a_folder(options: dict[str, object]) -> None:
 
 
 def listed(folder: str, subset: str | None, classes: list[str] | None) -> list[Mixture]:
+    """The mixtures that the command line means. Raises as ``open_mixture_set`` and ``MixtureSet.mixtures``."""
     from ..data.layout import open_mixture_set
     from ..data.sources import SPLITS
 

@@ -99,9 +99,11 @@ class Table1Config:
 
     @property
     def test_parameters(self) -> MixtureParameters:
+        """Of the test set; half of its mixtures hold an event, as in the official sets."""
         return MixtureParameters(self.test_mixtures, seed=self.data_seed)
 
     def training_parameters(self, mixtures: int) -> MixtureParameters:
+        """Of ``mixtures`` a class to train or to validate on."""
         return MixtureParameters(mixtures, self.presence, seed=self.data_seed)
 
     @property
@@ -111,6 +113,7 @@ class Table1Config:
 
     @property
     def mixture_frames(self) -> int:
+        """Of one mixture, 30 s long."""
         return FeatureConfig().frame_count(round(MIXTURE_SECONDS * FeatureConfig().sample_rate))
 
     @property

@@ -65,6 +65,7 @@ def digest(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
     content = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -11,7 +11,7 @@ from .modules import MTFA, crop_time, pad_time
 
 
 class Stem(nn.Module):
-    """relu(norm(conv(x))), 3x3, 1 -> C."""
+    """relu(norm(conv(x))), 3x3: (B, 1, T, D) -> (B, C, T, D)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """Linear 2U -> U, ReLU, dropout, Linear U -> K (section 2.3 of the paper)."""
+    """Linear 2U -> U, ReLU, dropout, Linear U -> K: (..., 2U) -> (..., K) (section 2.3 of the paper)."""
 
     def __init__(self, inputs: int, hidden: int, classes: int, dropout: float) -> None:
         super().__init__()

@@ -128,6 +128,7 @@ class View:
         return names + tuple(sorted({e.label for e in self.reference or ()} - set(names)))
 
     def colour(self, label: str) -> str:
+        """``"#rrggbb"``, the same for a class in every picture of a network."""
         names = self.config.class_names
         return CLASS_COLOURS[names.index(label) % len(CLASS_COLOURS)] if label in names else OTHER_COLOUR
 
