@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -66,6 +67,11 @@ def blocks(
         raise ValueError(f"block_seconds: got {block_seconds}, allowed: > 0")
     with _opened(path) as file:
         yield from _convert(_decode(file, path, block_seconds), file.samplerate, target_rate)
+
+
+def sound_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every file below ``folder`` whose suffix is among SUFFIXES, in order of path."""
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
 def read(path: str | os.PathLike[str], target_rate: int) -> np.ndarray:

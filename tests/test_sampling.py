@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.augment import AugmentConfig
 from mtfa_fast.data.distractors import Distractors
 from mtfa_fast.data.layout import Mixture
+from mtfa_fast.data.more_events import add_events
 from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
 from mtfa_fast.data.sampler import MARGIN, ChunkSampler, frame_targets, prefetch
 from mtfa_fast.data.sources import SourceAudio, SourceSet
@@ -133,6 +135,26 @@ def test_distractors_are_heard_and_are_no_events(folder: Path, tmp_path: Path) -
         bin_ = round(hz * batch.waves.shape[1] / 8_000)
         tonal = [np.abs(np.fft.rfft(x.waves))[:, bin_ - 3 : bin_ + 4].max() for x in (batch, plain)]
         assert tonal[0] > 10 * tonal[1]
+
+
+def test_more_events_are_events(folder: Path, tmp_path: Path) -> None:
+    """A tone that no listed event has is heard, under targets; files of one subfolder count as one source."""
+    sources = SourceSet.load(folder, "train", ("horn",))
+    with pytest.raises(ValueError, match=r"more_events: .*no sound files, allowed: .*horn"):
+        add_events(sources, tmp_path)
+    tone = 0.5 * np.sin(2 * np.pi * 3_000 * np.arange(2_400) / 8_000)
+    for name in ("alone", "pack/1", "pack/2"):
+        (tmp_path / "horn" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "horn" / f"{name}.wav", tone, 8_000)
+    more = add_events(sources, tmp_path)
+    before = len(sources.events["horn"])
+    assert more.events["horn"][:before] == sources.events["horn"] and more.backgrounds == sources.backgrounds
+    assert len({e.group for e in more.events["horn"][before:]}) == 2
+    only = dataclasses.replace(more, events={"horn": more.events["horn"][before:]})
+    batch = ChunkSampler(only, SourceAudio(8_000), SMALL, batch_size=8, frames=64, presence=1.0, ebrs=(6.0,)).batch(0)
+    assert (batch.targets.sum(1) * SMALL.hop / 8_000).min() == pytest.approx(0.3, abs=2 * SMALL.hop / 8_000)
+    spectrum = np.abs(np.fft.rfft(batch.waves)).mean(0)
+    assert abs(np.argmax(spectrum) * 8_000 / batch.waves.shape[1] - 3_000) < 10
 
 
 def test_augmentations_do_what_they_say() -> None:

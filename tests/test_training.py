@@ -17,9 +17,11 @@ import torch
 
 from mtfa_fast.config import ClassConfig, Config, FeatureConfig, NetworkConfig
 from mtfa_fast.data.augment import AugmentConfig
+from mtfa_fast.data.sources import SourceSet
 from mtfa_fast.nn.convert import from_weights, to_weights
 from mtfa_fast.nn.sednet import SEDNet
 from mtfa_fast.training import TrainConfig, train
+from mtfa_fast.training.chunks import open_chunks
 from mtfa_fast.training.net import Features, TrainingNet
 from mtfa_fast.training.state import Average
 from mtfa_fast.weights import Weights
@@ -179,12 +181,19 @@ def test_another_run_and_a_damaged_checkpoint_are_refused(sources: Path, tmp_pat
         ({"average_decay": 1.0}, "average_decay: got 1.0"),
         ({"schedule": "steps"}, "schedule: got 'steps', allowed: constant, cosine"),
         ({"precision": "fp16"}, "precision: got 'fp16', allowed: fp32, bf16"),
-        ({"validation_fraction": 0.0}, "validation_fraction: got 0.0"),
+        ({"validation_fraction": 1.0}, "validation_fraction: got 1.0"),
+        ({"validation_fraction": 0.0, "recorded": True}, "validation_fraction: got 0.0"),
+        ({"more_events": "more", "recorded": True}, "more_events: got 'more'"),
     ],
 )
 def test_settings_are_checked(sources: Path, tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(sources, tmp_path, **changes)
+
+
+def test_nothing_is_held_out_where_nothing_is_asked(sources: Path, tmp_path: Path) -> None:
+    held, all_ = (open_chunks(config(sources, tmp_path, validation_fraction=f))[0].sources for f in (0.34, 0.0))
+    assert all_ == SourceSet.load(sources, "train", TINY.class_names) and len(held.backgrounds) < len(all_.backgrounds)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:

@@ -25,7 +25,6 @@ from .options import (
     TrainedClassesOption,
     TrainingPrecisionOption,
     TrainingThreadsOption,
-    ValidationFractionOption,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +78,14 @@ def train(
         str | None,
         Parameter(group=DATA, help="Folder of recordings without the classes, one subfolder a kind: hard negatives."),
     ] = None,
-    validation_fraction: Annotated[ValidationFractionOption, Parameter(group=DATA)] = 0.15,
+    more_events: Annotated[
+        str | None,
+        Parameter(group=DATA, help="Folder of further events, <class>/ and one trimmed file each."),
+    ] = None,
+    validation_fraction: Annotated[
+        float,
+        Parameter(group=DATA, help="Of the recordings to train on, held out; 0: all are trained on."),
+    ] = 0.15,
     validation_chunks: Annotated[int, Parameter(group=DATA, help="Chunks of the validation loss.")] = 256,
     batch_size: Annotated[BatchSizeOption, Parameter(group=OPTIMISATION)] = 16,
     steps_per_epoch: Annotated[int, Parameter(group=OPTIMISATION, help="Steps from validation to validation.")] = 500,

@@ -27,10 +27,9 @@ class Distractors:
         """
         root = Path(folder)
         kinds: dict[str, list[Path]] = {}
-        for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in audio.SUFFIXES and path.is_file():
-                below = path.relative_to(root)
-                kinds.setdefault(below.parts[0] if len(below.parts) > 1 else "", []).append(path)
+        for path in audio.sound_files(root):
+            below = path.relative_to(root)
+            kinds.setdefault(below.parts[0] if len(below.parts) > 1 else "", []).append(path)
         if not kinds:
             raise ValueError(f"distractors: {folder}: no sound files, allowed: a folder that holds some")
         return cls(tuple(tuple(paths) for paths in kinds.values()), sample_rate)

@@ -92,6 +92,7 @@ class Table1Config:
             require(self.steps_per_epoch > 0, "steps_per_epoch", self.steps_per_epoch, ">= 1 where mixtures is 0")
         longest = self.mixture_frames
         require(self.chunk_frames <= longest, "chunk_frames", self.chunk_frames, f"at most {longest}, a mixture")
+        require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 < fraction < 1")
         # What else is wrong, the parts say.
         self.test_parameters, self.training_parameters(2)
         for network in self.networks():

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..data.distractors import Distractors
 from ..data.layout import open_mixture_set
+from ..data.more_events import add_events
 from ..data.recorded import RecordedChunks, cut_mixtures
 from ..data.sampler import Chunks, ChunkSampler
 from ..data.sources import SPLITS, SourceAudio, SourceSet
@@ -14,11 +15,15 @@ from .config import TrainConfig
 
 
 def open_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
-    """Training and validation chunks, from different source recordings."""
+    """Training and validation chunks, from different source recordings unless nothing is held out."""
     if config.recorded:
         return recorded_chunks(config)
     sources = SourceSet.load(config.sources, config.split, config.config.class_names)
-    kept, held = sources.cut(config.validation_fraction, config.seed)
+    kept = held = sources
+    if config.validation_fraction:
+        kept, held = sources.cut(config.validation_fraction, config.seed)
+    if config.more_events:
+        kept = add_events(kept, config.more_events)
     audio = SourceAudio(config.config.features.sample_rate)
     common: dict[str, Any] = {
         "features": config.config.features,

@@ -46,7 +46,8 @@ class TrainConfig:
     ebrs: tuple[float, ...] = EBRS
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distractors: str = ""  # folder of recordings without the classes, for augment's distractors and background_mix
-    validation_fraction: float = 0.15  # of the source recordings
+    more_events: str = ""  # folder of further events to train on (see ``data.more_events``)
+    validation_fraction: float = 0.15  # of the source recordings; 0 = all are trained on, and validated on
     validation_chunks: int = 256
     device: str = "cpu"
     threads: int = 0  # 0 = torch's choice
@@ -61,7 +62,11 @@ class TrainConfig:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
         require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")
-        require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 < fraction < 1")
+        require(0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 <= fraction < 1")
+        if self.recorded:
+            held = bool(self.validation) or self.validation_fraction > 0
+            require(held, "validation_fraction", self.validation_fraction, "0 < fraction < 1 where validation is empty")
+            require(not self.more_events, "more_events", self.more_events, "nothing with recorded")
         require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, "constant, cosine")
         require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32, bf16")
         require(len(self.ebrs) > 0, "ebrs", self.ebrs, "at least one")

@@ -30,7 +30,7 @@ from .state import Average, Processes, Progress, RunFolder
 
 STATISTICS_CHUNKS = 512
 # Where things lie, and on what they run: another place or device goes on with the same run.
-_PLACES = ("sources", "output", "validation", "distractors", "device", "threads")
+_PLACES = ("sources", "output", "validation", "distractors", "more_events", "device", "threads")
 
 
 def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None = None) -> Path:
