@@ -17,10 +17,11 @@ from mtfa_fast import __version__, features
 from mtfa_fast.backends.reference.log_mel import log_mel as torch_log_mel
 from mtfa_fast.benchmark.contestants import Contestant
 from mtfa_fast.benchmark.rows import Entry, Row, race
+from mtfa_fast.comparison import Check, compare
 from mtfa_fast.detector import Detector
 from mtfa_fast.events import Event, Result
 from mtfa_fast.reference import Reference
-from mtfa_fast.verification import PROBABILITY_BOUND, Check, compare, probe
+from mtfa_fast.verification import PROBABILITY_BOUND, probe
 from mtfa_fast.weights import Weights
 
 SHARES = (0.2, 0.8)  # of a class's frames between which its threshold lies

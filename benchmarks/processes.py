@@ -19,7 +19,7 @@ from mtfa_fast.benchmark.onnx_peers import export
 from mtfa_fast.benchmark.rows import Row
 from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.benchmark.timing import Times, in_turns
-from mtfa_fast.verification import Check
+from mtfa_fast.comparison import Check
 
 PRECISIONS = {"mtfa-fast": "", "torch": "bf16", "onnxruntime": "fp32", "openvino": "bf16"}
 PACKAGES = {"mtfa-fast": "mtfa_fast"}

@@ -23,9 +23,9 @@ from .weights import Weights
 if TYPE_CHECKING:
     from .engine.cpu import Precision
 
-Path: TypeAlias = str | os.PathLike[str]
+AnyPath: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str, float], None]
-Recording: TypeAlias = Path | np.ndarray
+Recording: TypeAlias = AnyPath | np.ndarray
 T = TypeVar("T")
 DEFAULT_WEIGHTS = "rare-events"
 DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
@@ -73,7 +73,7 @@ class Detector:
     @classmethod
     def from_pretrained(
         cls,
-        source: Path = DEFAULT_WEIGHTS,
+        source: AnyPath = DEFAULT_WEIGHTS,
         *,
         device: str = "cpu",
         precision: Precision = "auto",
@@ -112,8 +112,8 @@ class Detector:
         return results
 
     def detect_files(
-        self, paths: Iterable[Path], *, jobs: int | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[Path, Result | Exception]]:
+        self, paths: Iterable[AnyPath], *, jobs: int | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[AnyPath, Result | Exception]]:
         """Each path with its result, or with the error that kept it from having one; in the order given.
 
         ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed; default 2,

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from . import features
+from .comparison import Check, compare, drift
 from .config import Config
 from .events import Result
 from .reference import Reference
 from .weights import Weights
 
-TIMES_STOCK = 2.0  # an engine's error, in units of stock PyTorch's
-LAST_PLACE = 2.0**-23  # of float32: answers are float32, and stock PyTorch can be luckier than that on a short clip
 PROBABILITY_BOUND = 0.01  # at PROBABILITY_PERCENTILE of the frames, and around a threshold
 PROBABILITY_PERCENTILE = 99.9
 # The part of an error that all values share. Rounding gave up to 0.001 in bf16 over all networks tried, float32
@@ -51,51 +49,6 @@ class Engine(Protocol):
     def probabilities(self, log_mel: np.ndarray) -> np.ndarray: ...
     def stream(self) -> Any: ...
     def explain(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison: it passes where ``error`` is a number no greater than ``bound``."""
-
-    stage: str
-    source: str  # the recording's name
-    error: float
-    bound: float
-    note: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.bound  # False for NaN
-
-    @property
-    def share(self) -> float:
-        """Of the bound; above 1 the check fails."""
-        if self.bound == 0:
-            return 0.0 if self.error == 0 else math.inf
-        return self.error / self.bound
-
-
-def relative_error(got: np.ndarray, exact: np.ndarray) -> float:
-    """Root mean square of the difference, in units of ``exact``'s; NaN if anything is not finite."""
-    if got.shape != exact.shape:
-        raise ValueError(f"got: shape {got.shape}, allowed: {exact.shape}")
-    scale = float(np.sqrt(np.mean(np.square(exact))))
-    return float(np.sqrt(np.mean(np.square(got - exact)))) / (scale or 1.0)
-
-
-def drift(got: np.ndarray, exact: np.ndarray) -> float:
-    """By how much ``got`` is too large as a whole: |<got, exact> / <exact, exact> - 1|."""
-    power = float(np.vdot(exact, exact))
-    return abs(float(np.vdot(got, exact)) / power - 1) if power else 0.0
-
-
-def compare(
-    stage: str, source: str, got: np.ndarray, exact: np.ndarray, stock: np.ndarray, floor: float = LAST_PLACE
-) -> Check:
-    """The root-mean-square error against twice stock PyTorch's, or ``floor`` if that is more or stock overflows."""
-    usual = relative_error(stock, exact)
-    bound = max(TIMES_STOCK * usual, floor) if math.isfinite(usual) else floor
-    return Check(stage, source, relative_error(got, exact), bound)
 
 
 def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray]) -> Iterator[Check]:

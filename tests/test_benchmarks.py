@@ -33,11 +33,11 @@ from mtfa_fast.benchmark.peers import peers
 from mtfa_fast.benchmark.rows import Entry, Row, compare, race
 from mtfa_fast.benchmark.timing import Ratio, Times, in_turns
 from mtfa_fast.cli import main
+from mtfa_fast.comparison import Check
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
 from mtfa_fast.engine import cpu
 from mtfa_fast.nn.convert import from_weights
 from mtfa_fast.reference import Reference
-from mtfa_fast.verification import Check
 from mtfa_fast.weights import Weights
 
 SMALL = Config(FeatureConfig(mel_bands=32), NetworkConfig(channels=16, hidden=16))

@@ -28,6 +28,7 @@ LEVELS: tuple[set[str], ...] = (
         "training",
         "visualization",
         "reference",
+        "comparison",
         "verification",
         "benchmark",
     },

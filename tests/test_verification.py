@@ -17,6 +17,7 @@ from mtfa_fast import _core, reference, verification
 from mtfa_fast.benchmark.checks import Oracle
 from mtfa_fast.benchmark.networks import random_weights
 from mtfa_fast.cli import main
+from mtfa_fast.comparison import Check, compare, relative_error
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
 from mtfa_fast.engine import cpu
 from mtfa_fast.engine.cpu import CpuEngine, CpuStream
@@ -24,7 +25,7 @@ from mtfa_fast.features import log_mel
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.reference import Reference
-from mtfa_fast.verification import Check, check_parts, check_seams, check_stages, probe, verify
+from mtfa_fast.verification import check_parts, check_seams, check_stages, probe, verify
 from mtfa_fast.weights import Weights
 
 PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") else [])]
@@ -247,20 +248,20 @@ def test_trunk_and_recurrent_part_alone_are_the_whole(weights: Weights, precisio
 
 def test_a_number_that_is_none_fails() -> None:
     assert not Check("stem", "", float("nan"), 1.0).passed
-    assert np.isnan(verification.relative_error(np.array([1.0, np.nan]), np.ones(2)))
+    assert np.isnan(relative_error(np.array([1.0, np.nan]), np.ones(2)))
     ones = np.ones(3, np.float32)
     for stock in (np.array([1, np.inf, 1]), np.array([np.nan, 1, 1])):  # no yardstick: the last place is what is left
-        assert verification.compare("", "", ones, ones, stock).passed
-        assert not verification.compare("", "", 1.001 * ones, ones, stock).passed
+        assert compare("", "", ones, ones, stock).passed
+        assert not compare("", "", 1.001 * ones, ones, stock).passed
     with pytest.raises(ValueError, match=r"got: shape \(2,\), allowed: \(3,\)"):
-        verification.relative_error(np.ones(2), np.ones(3))
+        relative_error(np.ones(2), np.ones(3))
 
 
 def test_yardsticks_err_as_their_precision_does(weights: Weights) -> None:
     log_mel = _log_mel(weights, 0.3)
     exact = Reference(weights).probabilities(log_mel)
     error = {
-        precision: verification.relative_error(Reference(weights, precision).probabilities(log_mel), exact)
+        precision: relative_error(Reference(weights, precision).probabilities(log_mel), exact)
         for precision in reference.PRECISIONS
     }
     assert error["fp64"] == 0 and 0 < error["fp32"] < 1e-6

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..comparison import Check, compare
 from ..reference import PRECISIONS, Reference
-from ..verification import Check, compare
 from ..weights import Weights
 
 Part = Literal["network", "trunk", "recurrent"]

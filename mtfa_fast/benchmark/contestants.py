@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import __version__
+from ..comparison import Check
 from ..detector import make_engine
 from ..engine.cpu import Precision
 from ..engine.tiles import STEP, padded
-from ..verification import SCALE_FRAMES, Check, check_network, check_parts, check_stages, yardstick
+from ..verification import SCALE_FRAMES, check_network, check_parts, check_stages, yardstick
 from ..weights import Weights
 from .checks import Oracle, Part
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..comparison import Check
 from ..engine.tiles import padded
-from ..verification import Check
 from ..weights import Weights
 from .checks import Oracle, Part
 from .contestants import Call, with_padding

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..verification import Check
+from ..comparison import Check
 from .checks import Oracle, Part, Refused, require
 from .contestants import Contestant
 from .timing import Ratio, Times, in_turns

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..comparison import Check
 from ..engine.tiles import padded
 from ..nn import ResidualBlock, Stem
 from ..nn.convert import from_weights
-from ..verification import Check
 from ..weights import Weights
 from .checks import Oracle, Part
 from .contestants import Call, with_padding

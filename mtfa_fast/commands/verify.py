@@ -13,9 +13,10 @@ from .common import UsageError, count, say, usage_errors
 from .options import DeviceOption, PrecisionOption, ThreadsOption, WeightsOption
 
 if TYPE_CHECKING:
+    from ..comparison import Check
     from ..config import Config
     from ..engine.cpu import Precision
-    from ..verification import Check, Engine
+    from ..verification import Engine
     from ..weights import Weights
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,8 @@ from .. import audio
 from ..data.layout import Mixture, MixtureSet, open_mixture_set
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters, load_sources
 from ..data.sources import SourceSet
-from ..data.synthesis import SEGMENT_TOLERANCE, synthesize
+from ..data.synthesis import SEGMENT_TOLERANCE, Progress, synthesize
 from .config import Table1Config
-
-Progress = Callable[[int, int], None]
 
 
 def read_sources(config: Table1Config) -> tuple[SourceSet, SourceSet]:
