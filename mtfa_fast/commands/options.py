@@ -52,7 +52,6 @@ HiddenOption: TypeAlias = Annotated[int, Parameter(help="GRU units a direction."
 PoolingOption: TypeAlias = Annotated[int, Parameter(help="Mel bands per maximum, 1 = none.")]
 ChunkFramesOption: TypeAlias = Annotated[int, Parameter(help="Frames of 20 ms in a chunk.")]
 ChunkShiftOption: TypeAlias = Annotated[int, Parameter(help="Frames between chunks cut from finished mixtures.")]
-ValidationFractionOption: TypeAlias = Annotated[float, Parameter(help="Of the recordings to train on, held out.")]
 BatchSizeOption: TypeAlias = Annotated[int, Parameter(help="Chunks a step (and process).")]
 EpochsOption: TypeAlias = Annotated[int, Parameter(help="At most.")]
 PatienceOption: TypeAlias = Annotated[
