@@ -109,8 +109,10 @@ def test_command_shows_no_time_for_a_wrong_kernel(
     found = capsys.readouterr()
     assert "wrong: error" in found.out and " ms " not in found.out
     assert "NOT EQUAL" in found.err
-    for option in ("--batch", "--threads"):
-        assert main(["bench", "--weights", str(path), option, "0"]) == 2
+    capsys.readouterr()
+    for option, bad in (("--batch", "0"), ("--clip", "inf"), ("--seconds", "nan"), ("--threads", "0")):
+        assert main(["bench", "--weights", str(path), option, bad]) == 2
+        assert f"{option.removeprefix('--')}: got {bad}, allowed: " in capsys.readouterr().err
 
 
 def test_every_peer_computes_the_same_network(oracle: Oracle) -> None:
@@ -304,8 +306,8 @@ def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
     ]
     results = report.Results(tmp_path, device)
     table = report.render(results)
-    assert "| **mtfa-fast bf16** | 200 ms | – | 200 ms | 150 | 146% | 2e-04 | – |" in table
-    assert "| torch fp32 | 1000 ms | – | 1000 ms | 30 | 58% | 2e-04 | 5.00x |" in table
+    assert "| **mtfa-fast bf16** | 200 ms | – | 200 ms | 150 | 146% | 2e\u201104 | – |" in table
+    assert "| torch fp32 | 1000 ms | – | 1000 ms | 30 | 58% | 2e\u201104 | 5.00x |" in table
     assert "wrong: error 1 beyond 0.1" in table and "Some CPU" in table
 
     text = report.replaced(f"a\n{report.START}\nold\n{report.END}\nb\n", table)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from source_folder import make_sources
 
+import mtfa_fast
 from mtfa_fast import ops
 from mtfa_fast.cli import app, main
 from mtfa_fast.nn.modules import MTFA
@@ -115,7 +116,30 @@ def test_info_says_which_kernel_runs_and_why_another_does_not(capsys: pytest.Cap
     assert rows["op log_mel"].startswith("cpu: reference (not cpu: mtfa_fast._core has no kernel for log_mel)")
 
 
+def test_readme_names_everything_public() -> None:
+    """Every public name of the package and of its ops, every command; and what it names is there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    api = text[text.index("| name | what it does |") :].partition("\n\n")[0]
+    named = set(re.findall(r"\w+", api))
+    public = {name for module in (mtfa_fast, ops) for name in module.__all__ if not name.startswith("__")}
+    assert public <= named, public - named
+    assert set(re.findall(r"`(?:ops\.)?(\w+)[`(]", api)) <= public
+    table = text[text.index("| command | what it does |") :].partition("\n\n")[0]
+    commands = {name for name in app if not name.startswith("-")}
+    assert set(re.findall(r"^\| `(\w+)`", table, re.M)) == commands
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            if target.startswith("https://"):
+                continue
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(there), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

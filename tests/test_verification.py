@@ -285,7 +285,7 @@ def test_command(weights: Weights, tmp_path: Path, capsys: pytest.CaptureFixture
     weights.save(sound)
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, probe(weights.config, 0.3), 44_100)
-    assert main(["verify", str(sound), str(clip), "--threads", "2"]) == 0
+    assert main(["verify", str(sound), str(clip), "--threads", "2", "--seconds", "inf"]) == 0
     out = capsys.readouterr().out
     assert out.count("attention.mask.skip") == len(PRECISIONS) and "FAIL" not in out
 

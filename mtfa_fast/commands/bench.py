@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -30,7 +31,7 @@ def bench(
     0: all of ours were right; 1: one was not.
     """
     for name, value in (("--batch", batch), ("--clip", clip), ("--seconds", seconds)):
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise UsageError(f"{name}: got {value:g}, allowed: > 0")
     with usage_errors(), needs("torch", "bench needs"):
         from ..benchmark.run import engines, run

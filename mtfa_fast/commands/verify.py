@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +85,8 @@ def _sounds(recordings: list[str], config: Config, seconds: float) -> dict[str, 
     if not recordings:
         return {"made sound": probe(config, min(seconds, 8.0))}
     rate = config.features.sample_rate
-    return {path: audio.read_part(path, rate, 0, max(round(seconds * rate), 1)) for path in recordings}
+    last = sys.maxsize if math.isinf(seconds) else max(round(seconds * rate), 1)
+    return {path: audio.read_part(path, rate, 0, last) for path in recordings}
 
 
 def _report(checks: list[Check], recordings: int) -> int:
