@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from layers import maps, trained, twins
 from networks import random_network
 from torch import Tensor, nn
 
-from mtfa_fast.nn import SEDNet, modules
-from mtfa_fast.nn.fast import MTFA, BiGRU, Hourglass, accelerate
+from mtfa_fast.nn import folding, modules
+from mtfa_fast.nn.fast import MTFA, BiGRU, accelerate
 
 VARIANTS: list[dict[str, Any]] = [
     {"variant": "mtfa"},
@@ -23,30 +24,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"variant": "resatt"},
     {"variant": "res"},
 ]
-
-
-def trained(channels: int = 16, **options: Any) -> modules.MTFA:
-    """A plain layer whose batch norms are far from neutral."""
-    layer = modules.MTFA(channels, **options)
-    for module in layer.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-    return layer
-
-
-def twins(**options: Any) -> tuple[modules.MTFA, MTFA]:
-    plain = trained(**options)
-    fast = MTFA(16, **options)
-    fast.load_state_dict(plain.state_dict())
-    assert list(fast.state_dict()) == list(plain.state_dict())
-    return plain, fast
-
-
-def maps(*shape: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    return torch.randn(shape).contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -138,11 +115,9 @@ def test_every_change_of_the_weights_is_noticed(change: Callable[[MTFA], None]) 
 
 
 def test_unchanged_weights_are_folded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtfa_fast.nn import fast as module
-
     folded = []
-    fold = module._fold
-    monkeypatch.setattr(module, "_fold", lambda *args: folded.append(1) or fold(*args))
+    fold = folding.fold
+    monkeypatch.setattr(folding, "fold", lambda *args: folded.append(1) or fold(*args))
     layer = twins()[1].eval()
     with torch.inference_mode():
         for _ in range(3):
@@ -195,51 +170,6 @@ def test_copies_are_equal_and_independent() -> None:
         torch.testing.assert_close(network(x), wanted)
         torch.testing.assert_close(copy.deepcopy(network).to(memory_format=torch.channels_last)(x), wanted)
         torch.testing.assert_close(copy.deepcopy(network).double()(x.double()).float(), wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_hooks_on_parts_are_served_and_masks_work() -> None:
-    plain, fast = (layer.eval() for layer in twins())
-    x = maps(1, 16, 11, 8)
-    seen: list[Tensor] = []
-    handle = fast.features[1].register_forward_hook(lambda _m, _i, out: seen.append(out))
-    with torch.no_grad():
-        wanted = plain(x)
-        torch.testing.assert_close(fast(x), wanted, rtol=1e-5, atol=1e-5)
-        assert len(seen) == 1
-        handle.remove()
-        torch.testing.assert_close(fast(x), wanted, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(fast.masks(x), plain.masks(x))
-    assert len(seen) == 1
-
-
-def test_norms_that_cannot_be_folded_run_plainly() -> None:
-    plain, fast = (layer.eval() for layer in twins())
-    x = maps(2, 16, 8, 8)
-    for layer in (plain, fast):
-        layer.features[0].norm1 = nn.GroupNorm(4, 16)  # type: ignore[union-attr]
-        layer.features[1].norm1.train()  # type: ignore[union-attr]
-    with torch.no_grad():
-        torch.testing.assert_close(fast(x), plain(x))
-
-
-def test_accelerate_keeps_identities() -> None:
-    model = nn.ModuleDict({
-        "net": random_network(channels=16, bands=16, hidden=5),
-        "hourglass": modules.Hourglass(16, 2),
-        "one_way": nn.GRU(3, 4),
-        "no_bias": nn.GRU(3, 4, bidirectional=True, bias=False),
-    })  # fmt: skip
-    names, parameters = list(model.state_dict()), list(map(id, model.parameters()))
-    assert accelerate(model) is model
-    assert list(model.state_dict()) == names and list(map(id, model.parameters())) == parameters
-    network = model["net"]
-    assert isinstance(network, SEDNet)
-    assert type(network.attention) is MTFA and type(network.gru) is BiGRU
-    assert type(network.attention.mask) is Hourglass and type(model["hourglass"]) is Hourglass
-    assert type(model["one_way"]) is nn.GRU and type(model["no_bias"]) is nn.GRU
-    accelerate(model)  # again changes nothing, and does not warn
-    with pytest.warns(UserWarning, match="nothing was changed"):
-        accelerate(nn.Linear(1, 1))
 
 
 def test_bigru_module_is_torch_gru() -> None:

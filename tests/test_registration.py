@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 from mtfa_fast import ops
-from mtfa_fast.testing import LAYOUTS, MAIN_CASES, OpCase, gru, median, pointwise, spectrogram
+from mtfa_fast.testing import LAYOUTS, MAIN_CASES, OpCase, block, gru, median, pointwise, spectrogram
 
 CASES = [*pointwise((2, 16, 7, 12)), *(c for c in MAIN_CASES if not c.maps or c.op == "residual_block")]
 CASES += [median((2, 9, 2), 3, binary=True), spectrogram(60, 3, 10, 7, 16)]
@@ -55,6 +55,18 @@ def test_opcheck_of_other_strides(case: OpCase) -> None:
     permuted = [a.transpose(2, 3).contiguous().transpose(2, 3) if a.ndim == 4 else a for a in plain]
     opcheck(overload(case.op), tuple(permuted))
     opcheck(overload(case.op), (torch.stack([plain[0]] * 2, -1)[..., 0], *plain[1:]))
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 3, 4), (2, 0, 3, 4), (2, 16, 0, 4), (2, 16, 3, 0)])
+def test_empty_maps_of_every_kind(shape: tuple[int, int, int, int]) -> None:
+    # Some of which torch's own convolutions, pooling and interpolation refuse.
+    for case in [*pointwise(shape), *([block(shape)] if shape[1] else [])]:
+        for dtype in (torch.float32, torch.float64):
+            arguments = op_arguments(case, dtype, "channels_last")
+            opcheck(overload(case.op), arguments, test_utils=("test_schema", "test_faketensor"))
+            if case.differentiable:
+                overload(case.op)(*arguments).sum().backward()
+                assert all(a.grad.shape == a.shape for a in arguments)
 
 
 def pointwise_chain(low: Tensor, skip: Tensor, features: Tensor) -> Tensor:
@@ -188,3 +200,31 @@ def test_second_derivatives_are_refused(case: OpCase) -> None:
     first = torch.autograd.grad(total, arguments[0], create_graph=True)[0]
     with pytest.raises(NotImplementedError, match="second derivatives are not implemented"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_mode_is_refused(case: OpCase) -> None:
+    # Of an op of torch.library torch makes a derivative of zeros, and says nothing.
+    first, *others = case.arguments(torch.float32)
+    if first.dtype == torch.bool:
+        return
+    with pytest.raises(NotImplementedError, match=f"mtfa_fast.ops.{case.op} has no forward-mode derivative"):
+        torch.func.jvp(lambda x: case.call([x, *others])[0], (first,), (first,))
+    torch.func.jvp(lambda x: (case.call([first, *others])[0], x), (first,), (first,))  # which is not concerned
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda o, x: o.attention_gate_backward(x[:, :, :2], x, x), r"grad: got shape \(1, 16, 2, 4\), allowed"),
+        (lambda o, x: o.upsample_add_gate_backward(x.double(), x[:, :, ::2, ::2], x, x), "grad: got torch.float64"),
+        (lambda o, x: o.bigru_backward(*[x[0, :2]] * 3, gru_weights(4), *[x[0, :2]] * 3), "grad_output: got shape"),
+    ],
+)
+def test_backward_ops_check_what_they_are_given(call: Callable[..., Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(torch.ops.mtfa_fast, torch.randn(1, 16, 4, 4))
+
+
+def gru_weights(inputs: int) -> list[Tensor]:
+    return list(gru(1, 1, inputs, 3, 1).arguments(torch.float32)[1])

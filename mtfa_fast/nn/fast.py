@@ -7,28 +7,27 @@ torch.nn.GRU; :func:`accelerate` puts them into a finished model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from ..config import HOURGLASS_DEPTH, Variant
-from ..ops import attention_gate, bigru, residual_block, upsample_add, upsample_add_gate
-from . import modules
+from ..ops import attention_gate, bigru, upsample_add, upsample_add_gate
+from . import folding, modules
 from .modules import ResidualBlock, crop_time
-
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
-Folded = dict[ResidualBlock, tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 class Hourglass(modules.Hourglass):
     """:class:`.modules.Hourglass` with upsampling and addition in one pass over memory."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if _transformed():
+            return super().forward(x)
         skip, low = self.scales(x)
         return upsample_add(low, skip)
 
@@ -46,11 +45,11 @@ class MTFA(modules.MTFA):
       an optimizer step, ``load_state_dict`` or an exponential moving average that writes to ``.data``: on a CPU
       the folded weights are kept as long as a comparison finds the numbers behind them unchanged, on other
       devices, where a comparison would wait for the device, and in compiled graphs every call folds.
-    - Where hooks watch parts of the layer, or a norm was replaced by something that cannot be folded: the
-      plain modules.
+    - Where hooks watch parts of the layer, where a part was replaced by something of another kind, and under
+      torch.func's transforms and forward-mode differentiation: the plain modules.
     """
 
-    _kept: tuple[torch.dtype, list[Tensor], Folded] | None = None
+    _kept: tuple[torch.dtype, list[Tensor], folding.Folded] | None = None
 
     def __init__(
         self,
@@ -69,30 +68,36 @@ class MTFA(modules.MTFA):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, T, D), any float dtype -> A, same shape. ValueError on a wrong C or D."""
-        if _watched(self):
+        if _transformed() or _watched(self) or not self._ends_as_built():
             return super().forward(x)
         padded = self._pad(x)
-        blocks = [block for block in self.modules() if isinstance(block, ResidualBlock)]
-        plain = _wants_gradient(self, x) or not _foldable(blocks)
+        plain = _wants_gradient(self, x) or not self._foldable()
         layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
         if not plain or x.device.type == "cpu":  # there each convolution would reorder its maps, forward and backward
             padded = padded.contiguous(memory_format=torch.channels_last)
-        out = self._plain(padded) if plain else self._folded(padded, self._weights(blocks, x.device.type))
+        out = self._plain(padded) if plain else self._folded(padded, self._weights(x.device.type))
         return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
 
-    def _weights(self, blocks: list[ResidualBlock], device: str) -> Folded:
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else blocks[0].conv1.weight.dtype
+    def _ends_as_built(self) -> bool:
+        """Whether what the fused ends take apart, hourglass and projection, is of the kind that it was built as."""
+        hourglass = self.mask is None or not isinstance(self.mask, modules.Hourglass) or type(self.mask) is Hourglass
+        projected = self.projection is None or folding.is_convolution(self.projection, self.channels, 1)
+        return hourglass and projected
+
+    def _foldable(self) -> bool:
+        branches = [self.features] if self.mask is None else [self.features, self.mask]
+        return all(folding.foldable(branch, self.channels) for branch in branches)
+
+    def _weights(self, device: str) -> folding.Folded:
+        blocks = [block for block in self.modules() if isinstance(block, ResidualBlock)]
+        autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else blocks[0].conv1.weight.dtype
         if device != "cpu" or torch.compiler.is_compiling():
-            return _fold(blocks, dtype)
-        sources = [
-            tensor.detach()
-            for block in blocks
-            for conv, norm in _pairs(block)
-            for tensor in (conv.weight, *(getattr(norm, name) for name in NORM_TENSORS))
-        ]
+            return folding.fold(blocks, dtype)
+        sources = folding.sources(blocks)
         if self._kept is not None and self._kept[0] == dtype and all(map(_same, sources, self._kept[1])):
             return self._kept[2]
-        folded = _fold(blocks, dtype)
+        folded = folding.fold(blocks, dtype)
         self._kept = (dtype, [tensor.clone() for tensor in sources], folded)
         return folded
 
@@ -105,13 +110,13 @@ class MTFA(modules.MTFA):
             return attention_gate(self._project(self.mask(x)), features)
         return features
 
-    def _folded(self, x: Tensor, weights: Folded) -> Tensor:
-        features = _sequence(self.features, x, weights)
+    def _folded(self, x: Tensor, weights: folding.Folded) -> Tensor:
+        features = folding.run(self.features, x, weights)
         if isinstance(self.mask, modules.Hourglass):
-            skip, low = _scales(self.mask, x, weights)
+            skip, low = folding.scales(self.mask, x, weights)
             return upsample_add_gate(self._project_low(low), self._project(skip), features)
         if self.mask is not None:
-            return attention_gate(self._project(_sequence(self.mask, x, weights)), features)
+            return attention_gate(self._project(folding.run(self.mask, x, weights)), features)
         return features
 
     def _project_low(self, low: Tensor) -> Tensor:
@@ -152,7 +157,7 @@ class BiGRU(nn.RNNBase):
         )
 
     def forward(self, x: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Tensor | PackedSequence, Tensor]:
-        if isinstance(x, PackedSequence) or hx is not None:
+        if isinstance(x, PackedSequence) or hx is not None or _transformed():
             return nn.GRU.forward(self, x, hx)  # type: ignore[call-overload]
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise ValueError(f"x: got shape {tuple(x.shape)}, allowed: (.., .., {self.input_size}), batch and time")
@@ -214,69 +219,30 @@ def _wants_gradient(module: nn.Module, x: Tensor) -> bool:
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in module.parameters()))
 
 
+def _transformed() -> bool:
+    """Inside torch.func's transforms or forward-mode differentiation.
+
+    They know the plain modules. Ops of torch.library have no forward mode: there torch goes on with zeros, silently.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def _watched(layer: nn.Module) -> bool:
-    """Whether somebody waits for a call of a part that the fast paths do not call."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules() if part is not layer)
-
-
-def _pairs(block: ResidualBlock) -> Iterator[tuple[nn.Conv2d, _BatchNorm]]:
-    yield block.conv1, block.norm1
-    yield block.conv2, block.norm2
-
-
-def _foldable(blocks: list[ResidualBlock]) -> bool:
-    """Whether every norm is a batch norm that uses its running statistics, as they come from ResidualBlock."""
-    pairs = [pair for block in blocks for pair in _pairs(block)]
-    return all(
-        conv.bias is None
-        and isinstance(norm, _BatchNorm)
-        and not norm.training
-        and norm.running_var is not None
-        and norm.affine
-        and norm.eps == blocks[0].norm1.eps
-        for conv, norm in pairs
+    """Whether somebody waits for a call of a part that the fast paths do not call, or has put another in its place."""
+    if not torch.compiler.is_compiling() and _has_any_global_hook():
+        return True
+    return any(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+        or "forward" in part.__dict__
+        for part in layer.modules()
+        if part is not layer
     )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
-
-
-def _fold(blocks: list[ResidualBlock], dtype: torch.dtype) -> Folded:
-    """Weights and biases with batch norm in them, for all blocks at once: a few launches instead of 8 a norm.
-
-    Computed in at least float32 and returned in ``dtype``, channels-last.
-    """
-    convs, norms = zip(*(pair for block in blocks for pair in _pairs(block)), strict=True)
-    exact = torch.promote_types(convs[0].weight.dtype, torch.float32)
-    weight = torch.stack([conv.weight.permute(0, 2, 3, 1) for conv in convs]).to(exact)
-    scale, shift, mean, variance = (
-        torch.stack([getattr(norm, name) for norm in norms]).to(exact) for name in NORM_TENSORS
-    )
-    scale = scale * torch.rsqrt(variance + norms[0].eps)
-    weights = (weight * scale[:, :, None, None, None]).to(dtype).permute(0, 1, 4, 2, 3).unbind()
-    biases = (shift - mean * scale).to(dtype).unbind()
-    parts = list(zip(weights, biases, strict=True))
-    return {block: (*parts[2 * i], *parts[2 * i + 1]) for i, block in enumerate(blocks)}
-
-
-def _block(block: nn.Module, x: Tensor, weights: Folded) -> Tensor:
-    assert isinstance(block, ResidualBlock)
-    return residual_block(x, *weights[block])
-
-
-def _sequence(blocks: nn.Module, x: Tensor, weights: Folded) -> Tensor:
-    for block in blocks.children():
-        x = _block(block, x, weights)
-    return x
-
-
-def _scales(hourglass: modules.Hourglass, x: Tensor, weights: Folded) -> tuple[Tensor, Tensor]:
-    """:meth:`.modules.Hourglass.scales` with folded blocks."""
-    low = _block(hourglass.low_in, F.max_pool2d(x, 2), weights)
-    if isinstance(hourglass.inner, modules.Hourglass):
-        skip, inner = _scales(hourglass.inner, low, weights)
-        low = upsample_add(inner, skip)
-    else:
-        low = _block(hourglass.inner, low, weights)
-    return _block(hourglass.skip, x, weights), _block(hourglass.low_out, low, weights)

@@ -46,6 +46,12 @@ def require_same_shape(name: str, x: Tensor, leader: str, first: Tensor) -> None
         raise refusal(name, x.shape, f"{tuple(first.shape)}, that of {leader}")
 
 
+def require_gradient(grad: Tensor, leader: str, first: Tensor) -> None:
+    """``grad`` is that of a result like ``first``."""
+    require_same_shape("grad", grad, leader, first)
+    require_alike("grad", grad, leader, first)
+
+
 def require_half_size(low: Tensor, leader: str, full: Tensor) -> None:
     """``low`` is ``full`` pooled by 2 x 2, the last row and column of an odd size kept."""
     (b, c, t, d), (fb, fc, ft, fd) = low.shape, full.shape

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 NAMESPACE = "mtfa_fast"
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -40,6 +41,14 @@ def not_differentiable(name: str, advice: str) -> None:
         raise NotImplementedError(f"mtfa_fast.ops.{name} is not differentiable: {advice}")
 
     torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, lib=_library)
+
+
+def refuse_forward_mode(name: str, *tensors: Tensor) -> None:
+    """Raises where a tensor has a tangent. Ops of torch.library have no forward mode: torch goes on with zeros."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError(f"mtfa_fast.ops.{name} has no forward-mode derivative; use the plain torch modules.")
 
 
 def widest(device_type: str, tensors: list[Tensor]) -> torch.dtype:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._contract import in_layout, memory_format, require_maps, require_same_shape
+from ._contract import in_layout, memory_format, require_gradient, require_maps, require_same_shape
 from ._dispatch import Table
-from ._library import autocast, batched, define, differentiable, not_differentiable, widest
+from ._library import autocast, batched, define, differentiable, not_differentiable, refuse_forward_mode, widest
 
 SCHEMA = 'attention_gate(Tensor logits, Tensor features, str backend="auto") -> Tensor'
 BACKWARD_SCHEMA = (
@@ -29,6 +29,7 @@ def _fake(logits: Tensor, features: Tensor, backend: str = "auto") -> Tensor:
 
 def _fake_backward(grad: Tensor, logits: Tensor, features: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
     layout = _check(logits, features)
+    require_gradient(grad, "features", features)
     return torch.empty_like(logits, memory_format=layout), torch.empty_like(features, memory_format=layout)
 
 
@@ -44,6 +45,7 @@ def _run(logits: Tensor, features: Tensor, backend: str = "auto") -> Tensor:
 
 def _run_backward(grad: Tensor, logits: Tensor, features: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
     layout = _check(logits, features)
+    require_gradient(grad, "features", features)
     args = [in_layout(x, layout) for x in (grad, logits, features)]
     grad_logits, grad_features = _backward.choose(backend, *args)(*args)
     return in_layout(grad_logits, layout), in_layout(grad_features, layout)
@@ -77,5 +79,6 @@ def attention_gate(logits: Tensor, features: Tensor, *, backend: str = "auto") -
 
     Raises ValueError for other shapes, dtypes or devices, and for a ``backend`` that cannot run this.
     """
+    refuse_forward_mode("attention_gate", logits, features)
     out: Tensor = _op(logits, features, backend)
     return out

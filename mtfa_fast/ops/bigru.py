@@ -11,7 +11,7 @@ from torch import Tensor
 from ..backends import gru_layers
 from ._contract import FLOATS, refusal, require_alike
 from ._dispatch import Table
-from ._library import autocast, autocast_dtype, define, differentiable, not_differentiable, widest
+from ._library import autocast, autocast_dtype, define, differentiable, not_differentiable, refuse_forward_mode, widest
 
 SCHEMA = 'bigru(Tensor x, Tensor[] weights, str backend="auto") -> (Tensor, Tensor)'
 TRAIN_SCHEMA = 'bigru_train(Tensor x, Tensor[] weights, str backend="auto") -> (Tensor, Tensor, Tensor, Tensor)'
@@ -66,6 +66,16 @@ _recurrence = Table("bigru_recurrence", "bigru")
 _recurrence_backward = Table("bigru_recurrence_backward", "bigru")
 
 
+def _check_saved(x: Tensor, weights: Sequence[Tensor], *given: Tensor) -> None:
+    """``given``: the gradients of output and h_n, output, inner and gates, as forward would make them of x."""
+    (batch, steps, _), hidden, count = x.shape, weights[1].shape[1], len(weights) // gru_layers.PER_LAYER
+    rows, states = (batch, steps, 2 * hidden), (2 * count, batch, hidden)
+    shapes = (rows, states, rows, (count - 1, *rows), (count, batch, steps, 2, 4, hidden))
+    for name, tensor, shape in zip(("grad_output", "grad_h_n", "output", "inner", "gates"), given, shapes, strict=True):
+        if tensor.shape != shape:
+            raise refusal(name, tensor.shape, f"{shape}")
+
+
 def _run(x: Tensor, weights: Sequence[Tensor], backend: str = "auto") -> tuple[Tensor, Tensor]:
     _check(x, weights)
     output, h_n = _forward.choose(backend, x, weights)(x, weights)
@@ -92,6 +102,9 @@ def _run_backward(
     gates: Tensor,
     backend: str = "auto",
 ) -> tuple[Tensor, list[Tensor]]:
+    _check(x, weights)
+    _check_saved(x, weights, grad_output, grad_h_n, output, inner, gates)
+
     def recurrence_backward(*args: Tensor) -> tuple[Tensor, Tensor]:
         d_gi, d_hn = _recurrence_backward.choose(backend, *args)(*args)
         return d_gi, d_hn
@@ -160,6 +173,7 @@ def bigru(x: Tensor, weights: Sequence[Tensor], *, backend: str = "auto") -> tup
     Raises ValueError for other shapes, dtypes or devices, and for a ``backend`` that cannot run this.
     """
     weights = list(weights)
+    refuse_forward_mode("bigru", x, *weights)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights)):
         output, h_n, _, _ = _train_op(x, weights, backend)
     else:

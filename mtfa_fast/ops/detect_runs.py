@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._contract import FLOATS, refusal
 from ._dispatch import Table
-from ._library import batched, define, not_differentiable
+from ._library import batched, define, not_differentiable, refuse_forward_mode
 from .median_filter import require_window
 
 SCHEMA = 'detect_runs(Tensor probabilities, float[] thresholds, int[] windows, str backend="auto") -> (Tensor, Tensor)'
@@ -72,5 +72,6 @@ def detect_runs(
     Works under vmap. Differentiating raises NotImplementedError. ValueError for other arguments, and for a
     ``backend`` that cannot run this.
     """
+    refuse_forward_mode("detect_runs", probabilities)
     runs, counts = _op(probabilities, thresholds, windows, backend)
     return runs, counts

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._contract import FLOATS, refusal
 from ._dispatch import Table
-from ._library import autocast, define, differentiable
+from ._library import autocast, define, differentiable, refuse_forward_mode
 
 SCHEMA = (
     "log_mel(Tensor wave, Tensor window, Tensor mel, int hop, int fft_length, float log_floor, "
@@ -111,5 +111,6 @@ def log_mel(
     Differentiable once, in wave, window and mel. ValueError for other arguments, and for a ``backend`` that
     cannot run this.
     """
+    refuse_forward_mode("log_mel", wave, window, mel)
     out: Tensor = _op(wave, window, mel, hop, fft_length, log_floor, backend)
     return out

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._contract import FLOATS, refusal
 from ._dispatch import Table
-from ._library import batched, define, not_differentiable
+from ._library import batched, define, not_differentiable, refuse_forward_mode
 
 SCHEMA = 'median_filter(Tensor x, int window, str backend="auto") -> Tensor'
 
@@ -55,5 +55,6 @@ def median_filter(x: Tensor, window: int, *, backend: str = "auto") -> Tensor:
     The paper (section 3.1) filters thresholded probabilities over 27 frames, 540 ms. Differentiating raises
     NotImplementedError. ValueError for other arguments, and for a ``backend`` that cannot run this.
     """
+    refuse_forward_mode("median_filter", x)
     out: Tensor = _op(x, window, backend)
     return out

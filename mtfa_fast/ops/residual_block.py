@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._contract import in_layout, memory_format, refusal, require_alike, require_maps
 from ._dispatch import Table
-from ._library import autocast, autocast_dtype, define, not_differentiable
+from ._library import autocast, autocast_dtype, define, not_differentiable, refuse_forward_mode
 
 SCHEMA = 'residual_block(Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, str backend="auto") -> Tensor'
 
@@ -36,7 +36,10 @@ _table = Table("residual_block")
 def _run(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, backend: str = "auto") -> Tensor:
     layout = _check(x, w1, b1, w2, b2)
     args = (in_layout(x, layout), w1, b1, w2, b2)
-    return in_layout(_table.choose(backend, *args)(*args), layout)
+    run = _table.choose(backend, *args)
+    if not x.numel():  # torch's own functions refuse some empty maps
+        return _fake(*args)
+    return in_layout(run(*args), layout)
 
 
 _op = define(SCHEMA, _run, _fake)
@@ -54,5 +57,6 @@ def residual_block(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *,
     For inference: differentiating raises NotImplementedError. ValueError for other shapes, dtypes or
     devices, and for a ``backend`` that cannot run this.
     """
+    refuse_forward_mode("residual_block", x, w1, b1, w2, b2)
     out: Tensor = _op(x, w1, b1, w2, b2, backend)
     return out

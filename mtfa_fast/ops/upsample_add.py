@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._contract import in_layout, memory_format, require_half_size, require_maps
 from ._dispatch import Table
-from ._library import autocast, batched, define, differentiable, not_differentiable, widest
+from ._library import autocast, batched, define, differentiable, not_differentiable, refuse_forward_mode, widest
 
 SCHEMA = 'upsample_add(Tensor low, Tensor skip, str backend="auto") -> Tensor'
 BACKWARD_SCHEMA = 'upsample_add_backward(Tensor grad, str backend="auto") -> Tensor'
@@ -40,14 +40,20 @@ _backward = Table("upsample_add_backward", "upsample_add")
 def _run(low: Tensor, skip: Tensor, backend: str = "auto") -> Tensor:
     layout = _check(low, skip)
     low, skip = in_layout(low, layout), in_layout(skip, layout)
-    return in_layout(_forward.choose(backend, low, skip)(low, skip), layout)
+    run = _forward.choose(backend, low, skip)
+    if not skip.numel():  # torch's own functions refuse some empty maps
+        return _fake(low, skip)
+    return in_layout(run(low, skip), layout)
 
 
 def _run_backward(grad: Tensor, backend: str = "auto") -> Tensor:
     require_maps(grad=grad)
     layout = memory_format(grad)
     grad = in_layout(grad, layout)
-    return in_layout(_backward.choose(backend, grad)(grad), layout)
+    run = _backward.choose(backend, grad)
+    if not grad.numel():  # as above
+        return _fake_backward(grad)
+    return in_layout(run(grad), layout)
 
 
 _op = define(SCHEMA, _run, _fake)
@@ -78,5 +84,6 @@ def upsample_add(low: Tensor, skip: Tensor, *, backend: str = "auto") -> Tensor:
 
     Raises ValueError for other shapes, dtypes or devices, and for a ``backend`` that cannot run this.
     """
+    refuse_forward_mode("upsample_add", low, skip)
     out: Tensor = _op(low, skip, backend)
     return out

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._contract import in_layout, memory_format, require_half_size, require_maps, require_same_shape
+from ._contract import in_layout, memory_format, require_gradient, require_half_size, require_maps, require_same_shape
 from ._dispatch import Table
-from ._library import autocast, batched, define, differentiable, not_differentiable, widest
+from ._library import autocast, batched, define, differentiable, not_differentiable, refuse_forward_mode, widest
 
 SCHEMA = 'upsample_add_gate(Tensor low, Tensor skip, Tensor features, str backend="auto") -> Tensor'
 BACKWARD_SCHEMA = (
@@ -33,6 +33,7 @@ def _fake_backward(
     grad: Tensor, low: Tensor, skip: Tensor, features: Tensor, backend: str = "auto"
 ) -> tuple[Tensor, Tensor, Tensor]:
     layout = _check(low, skip, features)
+    require_gradient(grad, "features", features)
     low, skip, features = (torch.empty_like(x, memory_format=layout) for x in (low, skip, features))
     return low, skip, features
 
@@ -44,15 +45,22 @@ _backward = Table("upsample_add_gate_backward", "upsample_add_gate")
 def _run(low: Tensor, skip: Tensor, features: Tensor, backend: str = "auto") -> Tensor:
     layout = _check(low, skip, features)
     args = [in_layout(x, layout) for x in (low, skip, features)]
-    return in_layout(_forward.choose(backend, *args)(*args), layout)
+    run = _forward.choose(backend, *args)
+    if not features.numel():  # torch's own functions refuse some empty maps
+        return _fake(low, skip, features)
+    return in_layout(run(*args), layout)
 
 
 def _run_backward(
     grad: Tensor, low: Tensor, skip: Tensor, features: Tensor, backend: str = "auto"
 ) -> tuple[Tensor, Tensor, Tensor]:
     layout = _check(low, skip, features)
+    require_gradient(grad, "features", features)
     args = [in_layout(x, layout) for x in (grad, low, skip, features)]
-    grad_low, grad_skip, grad_features = _backward.choose(backend, *args)(*args)
+    run = _backward.choose(backend, *args)
+    if not features.numel():  # as above
+        return _fake_backward(grad, low, skip, features)
+    grad_low, grad_skip, grad_features = run(*args)
     return in_layout(grad_low, layout), in_layout(grad_skip, layout), in_layout(grad_features, layout)
 
 
@@ -87,5 +95,6 @@ def upsample_add_gate(low: Tensor, skip: Tensor, features: Tensor, *, backend: s
 
     Raises ValueError for other shapes, dtypes or devices, and for a ``backend`` that cannot run this.
     """
+    refuse_forward_mode("upsample_add_gate", low, skip, features)
     out: Tensor = _op(low, skip, features, backend)
     return out
