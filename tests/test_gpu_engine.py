@@ -179,6 +179,38 @@ def test_a_detector_of_many_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch
                 np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-6)
 
 
+def test_commands_take_every_precision_of_a_gpu(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    from mtfa_fast.benchmark import machine
+    from mtfa_fast.cli import main
+    from mtfa_fast.engine import gpu
+
+    weights, clip = tmp_path / "weights.safetensors", tmp_path / "clip.wav"
+    to_weights(lively_network(channels=16, bands=16, hidden=16)).save(weights)
+    soundfile.write(clip, np.random.default_rng(0).uniform(-0.5, 0.5, 22_050).astype(np.float32), 44_100)
+    # A machine on which ``device="cuda"`` gets the GPU engine, on the CPU.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(
+        gpu, "GpuEngine", lambda weights, device, precision: GpuEngine(weights, device="cpu", precision=precision)
+    )
+    detect = ["detect", str(clip), "--weights", str(weights), "--threshold", "0"]
+    assert main([*detect, "--precision", "fp16"]) == 2
+    assert "precision: got 'fp16', allowed: auto, fp32, bf16 (fp16 needs a GPU)" in capsys.readouterr().err
+    assert main([*detect, "--precision", "fp16", "--device", "cuda"]) == 0
+    assert "clip.wav" in capsys.readouterr().out
+    assert main(["verify", str(weights), str(clip), "--device", "cuda"]) == 0
+    found = capsys.readouterr().out
+    assert all(f"cuda, {precision}: " in found for precision in ("fp32", "bf16", "fp16")) and "FAIL" not in found
+    peaks = {"fp32": 1e9, "bf16": 2e9, "fp16": 3e9, "copy": 1e9}
+    monkeypatch.setattr(machine, "gpu_rooflines", lambda device: peaks)
+    assert main(["bench", "--weights", str(weights), "--clip", "0.5", "--seconds", "0.01", "--device", "cuda"]) == 0
+    found = capsys.readouterr().out
+    assert "3 GFLOP/s in fp16" in found and "of the fp16 peak" in found and "mtfa-fast fp16" in found
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

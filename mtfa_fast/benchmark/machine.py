@@ -91,7 +91,7 @@ def gpu_rooflines(device: str) -> dict[str, float]:
         return min(seconds)
 
     n, found = 8192, {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
         a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
         found[precision] = 2.0 * n**3 / best(lambda a=a, b=b: a @ b)  # type: ignore[misc]
     source = torch.zeros(2**30, dtype=torch.uint8, device=device)

@@ -59,6 +59,8 @@ def engines(weights: Weights, precision: Precision, threads: int, device: str = 
     found: list[Contestant] = []
     with suppress(ValueError):  # no bf16 products here; whatever else is wrong, fp32 meets it, too
         found.append(Ours(weights, "bf16", threads, device=device))
+    if device != "cpu":
+        found.append(Ours(weights, "fp16", threads, device=device))
     return [*found, Ours(weights, "fp32", threads, device=device)]
 
 

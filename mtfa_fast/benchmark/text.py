@@ -46,7 +46,7 @@ def disturbance(rows: Sequence[Row]) -> str:
 
 def limits(rows: Sequence[Row], rooflines: Mapping[str, float], config: Config) -> Iterator[str]:
     """The machine's peaks, and for each of our engines where its time goes and at which share of a peak."""
-    peaks = [f"{rooflines[p] / 1e9:.0f} GFLOP/s in {p}" for p in ("fp32", "bf16") if rooflines[p]]
+    peaks = [f"{rooflines[p] / 1e9:.0f} GFLOP/s in {p}" for p in ("fp32", "bf16", "fp16") if rooflines.get(p)]
     yield f"this machine, measured just now: {', '.join(peaks)}, copies {rooflines['copy'] / 1e9:.1f} GB/s"
     for name in dict.fromkeys(row.name for row in rows if is_ours(row)):
         mine = {row.part: row for row in rows if row.name == name and row.times}

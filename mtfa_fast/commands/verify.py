@@ -76,6 +76,8 @@ def _engines(weights: Weights, device: str, precision: Precision, threads: int |
             yield make_engine(weights, device=device, precision="bf16", threads=threads)
         except ValueError as error:  # this CPU has no bf16 products
             say(f"only fp32: {error}")
+        if device != "cpu":
+            yield make_engine(weights, device=device, precision="fp16", threads=threads)
 
 
 def _sounds(recordings: list[str], config: Config, seconds: float) -> dict[str, np.ndarray]:

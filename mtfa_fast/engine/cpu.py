@@ -11,7 +11,7 @@ from ..arguments import require_int
 from ..weights import Weights
 from .fold import fold
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]  # of any engine; fp16 is a GPU's
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
 FloatArray = npt.NDArray[np.float32]
 
@@ -29,7 +29,8 @@ class CpuEngine:
         from .. import _core
 
         if precision not in PRECISIONS:
-            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}")
+            also = " (fp16 needs a GPU)" if precision == "fp16" else ""
+            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}{also}")
         if threads is not None:
             require_int("threads", threads, 1)
         self.config = weights.config
