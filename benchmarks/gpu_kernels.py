@@ -18,18 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.gpu_network import engine, network
+from benchmarks.gpu_network import engine, latency, network, shipped
 from benchmarks.gpu_rows import DEVICE, Rows, times
+from benchmarks.gpu_summary import rows_of
 from mtfa_fast import ops
 from mtfa_fast.backends import gru_layers
 from mtfa_fast.backends.cuda import bigru as cuda_bigru
 from mtfa_fast.backends.cuda import library
 from mtfa_fast.backends.cuda import residual_block as cuda_block
+from mtfa_fast.backends.support import Support
 from mtfa_fast.ops._dispatch import Table
 
 FRAMES, BANDS, CHANNELS = 1504, 128, 64  # the 30 s clip, padded to a multiple of 8
 CHUNK = 256  # frames of a training chunk
 LAST = torch.channels_last
+
+TRIAL = "residual block, tried in a child process"
 
 Call = Callable[[], Tensor]
 
@@ -40,7 +44,7 @@ def probe(rows: Rows, quick: bool) -> None:
     The block needs base offset 0 to be right. The other base offsets tell what the hardware does if it is not.
     """
     answer = cuda_block._trial(torch.cuda.current_device())
-    rows.add("probe", "residual block, tried in a child process", passed=answer.ok, reason=answer.reason)
+    rows.add("probe", TRIAL, passed=answer.ok, reason=answer.reason)
     generator = torch.Generator().manual_seed(0)
     w = torch.randint(-8, 9, (64, 64), generator=generator).div(8).bfloat16()
     x = torch.randint(-8, 9, (136, 64), generator=generator).div(8).bfloat16()
@@ -155,7 +159,6 @@ def maps(batch: int, steps: int, bands: int, dtype: torch.dtype = torch.bfloat16
 def block(rows: Rows, quick: bool) -> None:
     """The residual block at the network's four scales: one kernel, Triton's two, cuDNN's chain."""
     w1, b1, w2, b2 = weights = block_weights()
-    packed = cuda_block.pack(*weights)
 
     def chain(x: Tensor) -> Tensor:
         y = torch.relu_(F.conv2d(x, w1, b1, padding=1))
@@ -169,13 +172,14 @@ def block(rows: Rows, quick: bool) -> None:
         reference = F.relu(F.conv2d(middle, v2, c2, padding=1) + crop)[:, :, 2:].to(DEVICE)
         kept = reference.shape[2]
         calls: dict[str, Call] = {
-            "one kernel, weights packed before": partial(cuda_block.run_packed, x, packed),
-            "ops.residual_block, cuda": partial(ops.residual_block, x, *weights, backend="cuda"),
             "ops.residual_block, triton": partial(ops.residual_block, x, *weights, backend="triton"),
             "cuDNN conv, bias, relu, conv, bias, add, relu": partial(chain, x),
+            "ops.residual_block, cuda": partial(ops.residual_block, x, *weights, backend="cuda"),
         }
-        if scale == 1 and not quick:  # how well the plan chooses
-            for n in (12, 24, 47, 94, 188, 376):
+        if cuda_block.supports(x, *weights).ok:  # what was not tried with success could end this process
+            packed = cuda_block.pack(*weights)
+            calls["one kernel, weights packed before"] = partial(cuda_block.run_packed, x, packed)
+            for n in (12, 24, 47, 94, 188, 376) if scale == 1 and not quick else ():  # how well the plan chooses
                 calls[f"one kernel, {n} rows a block"] = partial(cuda_block.run_packed, x, packed, shape=(128, n))
         facts: dict[str, Any] = {"batch": batch, "steps": x.shape[2], "bands": x.shape[3], "dtype": "torch.bfloat16"}
         work = {"flop": 2.0 * 2 * 9 * CHANNELS * x.numel(), "bytes": 2.0 * 2 * x.numel()}
@@ -289,7 +293,23 @@ def small(rows: Rows, quick: bool) -> None:
     rows.add("small", "all CUDA kernels ran", passed=True, residual_block=answer.reason or "ran")
 
 
-STEPS = {step.__name__: step for step in (probe, rooflines, conv, gru, block, pointwise, ends, small, engine, network)}
+KERNELS = (probe, rooflines, conv, gru, block, pointwise, ends, small)
+STEPS = {step.__name__: step for step in (*KERNELS, engine, network, latency, shipped)}
+
+
+def remember_trial(path: Path, refused: bool) -> None:
+    """What the probe said of the Hopper block holds for the steps behind it, each a process: a hang is waited for once.
+
+    ``refused``: the block is left out whatever was said.
+    """
+    said = [row for row in (rows_of(path) if path.exists() else []) if row["name"] == TRIAL]
+    if refused:
+        answer = Support.no("left out, because it ended an earlier step")
+    elif said:
+        answer = Support.yes() if said[-1]["passed"] else Support.no(said[-1]["reason"])
+    else:
+        return
+    cuda_block._trial = lambda device: answer  # type: ignore[assignment]
 
 
 def main() -> None:
@@ -297,11 +317,14 @@ def main() -> None:
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--out", type=Path, required=True, help="file that rows are appended to")
     parser.add_argument("--quick", action="store_true", help="fewer shapes")
+    parser.add_argument("--no-hopper-block", action="store_true", help="as if its kernel did not run here")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("gpu_kernels.py: no CUDA GPU here")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
+    if arguments.step != "probe":
+        remember_trial(arguments.out, arguments.no_hopper_block)
     STEPS[arguments.step](Rows(arguments.out), arguments.quick)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def environment() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "triton": triton_version,
         "cuda_library": library.explain().get("runtime"),
-        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "commit": os.environ.get("COMMIT") or _output("git", "rev-parse", "--short", "HEAD"),  # a copy has no history
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -132,6 +132,45 @@ void bind_upsample_add_gate(const py::array& low, const py::array& skip, const p
   });
 }
 
+// The process's instruction set, which must have products of a T.
+template <class T>
+Isa isa_with(const char* argument) {
+  const Isa isa = chosen_isa();
+  if (std::is_same_v<T, Bf16> && !kernels_of(isa).bf16) {
+    throw std::invalid_argument(std::string(argument) + ": bfloat16 needs AVX-512 BF16, this process uses " +
+                                name(isa));
+  }
+  return isa;
+}
+
+void bind_upsample_add_backward(const py::array& grad, py::array& d_low, int threads) {
+  with_type("grad", grad, [&](auto type) {
+    using T = decltype(type);
+    const MapShape shape = map_shape("grad", grad);
+    const T* from = values<T>("grad", grad, full(shape));
+    T* to = writable<T>("d_low", d_low, half(shape));
+    const Isa isa = isa_with<T>("grad");
+    ThreadPool& pool = shared_pool(threads);
+    py::gil_scoped_release release;
+    upsample_add_backward(from, to, shape, isa, pool);
+  });
+}
+
+void bind_attention_gate_backward(const py::array& grad, const py::array& logits, const py::array& features,
+                                  py::array& d_logits, py::array& d_features, int threads) {
+  with_type("features", features, [&](auto type) {
+    using T = decltype(type);
+    const Shape shape{features.size()};
+    const AttentionGradients<T> maps = {
+        values<T>("grad", grad, shape), values<T>("logits", logits, shape), values<T>("features", features, shape),
+        writable<T>("d_logits", d_logits, shape), writable<T>("d_features", d_features, shape)};
+    const Isa isa = isa_with<T>("features");
+    ThreadPool& pool = shared_pool(threads);
+    py::gil_scoped_release release;
+    attention_gate_backward(maps, shape[0], isa, pool);
+  });
+}
+
 void bind_upsample_add_gate_backward(const py::array& grad, const py::array& low, const py::array& skip,
                                      const py::array& features, py::array& d_low, py::array& d_skip,
                                      py::array& d_features, int threads) {
@@ -145,9 +184,7 @@ void bind_upsample_add_gate_backward(const py::array& grad, const py::array& low
                                    writable<T>("d_low", d_low, half(shape)),
                                    writable<T>("d_skip", d_skip, full(shape)),
                                    writable<T>("d_features", d_features, full(shape))};
-    const Isa isa = chosen_isa();
-    if (std::is_same_v<T, Bf16> && !kernels_of(isa).bf16)
-      throw std::invalid_argument(std::string("features: bfloat16 needs AVX-512 BF16, this process uses ") + name(isa));
+    const Isa isa = isa_with<T>("features");
     ThreadPool& pool = shared_pool(threads);
     py::gil_scoped_release release;
     upsample_add_gate_backward(maps, shape, isa, pool);
@@ -299,6 +336,9 @@ void register_ops(py::module_& m) {
         py::arg("threads"));
   m.def("upsample_add_gate", &bind_upsample_add_gate, py::arg("low"), py::arg("skip"), py::arg("features"),
         py::arg("out"), py::arg("threads"));
+  m.def("upsample_add_backward", &bind_upsample_add_backward, py::arg("grad"), py::arg("d_low"), py::arg("threads"));
+  m.def("attention_gate_backward", &bind_attention_gate_backward, py::arg("grad"), py::arg("logits"),
+        py::arg("features"), py::arg("d_logits"), py::arg("d_features"), py::arg("threads"));
   m.def("upsample_add_gate_backward", &bind_upsample_add_gate_backward, py::arg("grad"), py::arg("low"),
         py::arg("skip"), py::arg("features"), py::arg("d_low"), py::arg("d_skip"), py::arg("d_features"),
         py::arg("threads"));

@@ -55,6 +55,15 @@ def attention_gate(logits: NDArray[Any], features: NDArray[Any], out: NDArray[An
 def upsample_add_gate(
     low: NDArray[Any], skip: NDArray[Any], features: NDArray[Any], out: NDArray[Any], threads: int
 ) -> None: ...
+def upsample_add_backward(grad: NDArray[Any], d_low: NDArray[Any], threads: int) -> None: ...
+def attention_gate_backward(
+    grad: NDArray[Any],
+    logits: NDArray[Any],
+    features: NDArray[Any],
+    d_logits: NDArray[Any],
+    d_features: NDArray[Any],
+    threads: int,
+) -> None: ...
 def upsample_add_gate_backward(
     grad: NDArray[Any],
     low: NDArray[Any],

@@ -32,6 +32,7 @@ if torch is not None:
             import interpreter_patch
 
             interpreter_patch.apply()
+    from cuda_on_cpu import shim, shim_library  # noqa: F401 - fixtures, compiled once for all files
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

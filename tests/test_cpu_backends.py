@@ -103,18 +103,32 @@ def test_gradients_of_maps(size: tuple[int, ...], dtype: torch.dtype) -> None:
 
     def gradients(backend: str, dtype: torch.dtype) -> list[Tensor]:
         grad, low, skip, features = (m.to(dtype) for m in maps)
-        return list(torch.ops.mtfa_fast.upsample_add_gate_backward(grad, low, skip, features, backend))
+        ours = torch.ops.mtfa_fast
+        found = [*ours.upsample_add_gate_backward(grad, low, skip, features, backend)]
+        return [
+            *found,
+            *ours.attention_gate_backward(grad, skip, features, backend),
+            ours.upsample_add_backward(grad, backend),
+        ]
 
     exact, stock, got = gradients("reference", torch.float64), gradients("reference", dtype), gradients("cpu", dtype)
     for g, s, e in zip(got, stock, exact, strict=True):
-        assert g.dtype == dtype and g.is_contiguous(memory_format=LAST)
+        assert g.dtype == dtype and (g.is_contiguous(memory_format=LAST) or not g.numel())
         assert error(g, e) <= 2 * error(s, e) + (1e-7 if g.numel() < 100 else 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 10, 9, 7), (1, 3, 400, 40)])
 def test_attention_gate_takes_any_layout_and_size(size: tuple[int, ...]) -> None:
     for layout in (LAST, CONTIGUOUS):
-        hold_to_stock(ops.attention_gate, random(*size, layout=layout), random(*size, seed=1, layout=layout))
+        logits, features, grad = (random(*size, seed=seed, layout=layout) for seed in range(3))
+        hold_to_stock(ops.attention_gate, logits, features)
+        results = []
+        for backend, dtype in (("reference", torch.float64), ("reference", torch.float32), ("cpu", torch.float32)):
+            args = (x.to(dtype) for x in (grad, logits, features))
+            results.append(torch.ops.mtfa_fast.attention_gate_backward(*args, backend))
+        for exact, stock, got in zip(*results, strict=True):
+            assert error(got, exact) <= 2 * error(stock, exact) + (1e-7 if got.numel() < 100 else 0)
+            assert got.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("size", BLOCK_SIZES)
@@ -291,6 +305,15 @@ def test_core_checks_every_shape_itself() -> None:
         if index != 3:  # whose shape and type the others have to have
             with pytest.raises(ValueError, match="allowed"):
                 _core.upsample_add_gate_backward(*gradients[:index], given[:, 1:], *gradients[index + 1 :], 1)
+    _core.upsample_add_backward(x, low.copy(), 1)
+    for bad_low in (low[:, :1].copy(), low.astype(np.int16), low[..., ::2]):
+        with pytest.raises(ValueError, match="d_low"):
+            _core.upsample_add_backward(x, bad_low, 1)
+    flat = [np.zeros(20, np.float32) for _ in range(5)]
+    for index in range(5):
+        if index != 2:
+            with pytest.raises(ValueError, match="allowed"):
+                _core.attention_gate_backward(*flat[:index], flat[index][1:], *flat[index + 1 :], 1)
     with pytest.raises(ValueError, match="logits"):
         _core.attention_gate(np.zeros(3, np.float32), np.zeros(4, np.float32), np.zeros(4, np.float32), 1)
     weights = [w.numpy() for w in gru_weights(4, 7, 2)]

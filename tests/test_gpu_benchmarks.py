@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 from networks import random_network
 
+from mtfa_fast.backends.support import Support
 from mtfa_fast.nn.convert import to_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +38,9 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def written(rows: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in rows.path.read_text().splitlines()]
+    from benchmarks.gpu_summary import rows_of
+
+    return rows_of(rows.path)
 
 
 def test_a_time_needs_a_right_result(rows: Any) -> None:
@@ -81,20 +85,79 @@ def test_without_a_gpu_nothing_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_script_parses_and_names_known_steps() -> None:
+def test_script_parses_and_names_known_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import gpu_kernels
+
     script = ROOT / "benchmarks" / "gpu.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
-    known = (ROOT / "benchmarks" / "gpu_kernels.py").read_text().split("STEPS = ")[1].split("\n")[0]
-    for line in text.splitlines():
-        if line.startswith("measure "):
-            assert line.split()[1] in known, line
+    measured = re.findall(r"\bmeasure (\w+) \d+", text)
+    assert {*measured, "small"} == set(gpu_kernels.STEPS)
     exported = re.search(r"^export -f (.*)$", text, re.MULTILINE)
     assert exported
     for name in re.findall(r"bash -c '?(\w+)", text):
         assert name in exported[1].split() and f"{name}() {{" in text, name
     # What a child shell sees are exported names only.
     assert re.search(r"^export python rows$", text, re.MULTILINE)
+
+
+PRETENDER = """#!/bin/bash
+# A Python that says it has a GPU; the engine dies with the Hopper block, the probe runs out of time.
+case "$1 $2" in
+  "-c "*) echo 90 ;;
+  "benchmarks/gpu_summary.py "*) exec {python} "$@" ;;
+  "-m benchmarks.gpu_kernels")
+    case "$*" in
+      *" probe "*) sleep 60 ;;
+      *engine*--no-hopper-block*) ;;
+      *engine*) echo '{{"step": "engine", "name": "cut of' >>"$5"; kill -SEGV $$ ;;
+      *" network "*)
+        head='{{"step": "network", "batch": 32, "name":' ms='"ms_20": 1, "ms_80": 9}}'
+        {{ echo "$head \\"engine, bf16, CUDA graph\\", \\"ms\\": 2, $ms"
+          echo "$head \\"torch.compile\\", \\"ms\\": 5, $ms"
+          echo "$head \\"plain\\", \\"passed\\": false, \\"problem\\": \\"RuntimeError: no\\"}}"; }} >>"$5" ;;
+    esac ;;
+  *) exit 3 ;;
+esac
+"""
+
+
+def test_script_survives_its_steps_and_ends_with_a_summary(tmp_path: Path) -> None:
+    tree, python = tmp_path / "tree", tmp_path / "python"
+    (tree / "mtfa_fast").mkdir(parents=True)
+    shutil.copytree(ROOT / "benchmarks", tree / "benchmarks", ignore=shutil.ignore_patterns("results"))
+    script = tree / "benchmarks" / "gpu.sh"
+    script.write_text(script.read_text().replace("measure probe 60", "measure probe 5"))
+    python.write_text(PRETENDER.format(python=sys.executable))
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "RESULTS": str(tmp_path / "out"), "BUDGET": "120"}
+    command = ["bash", str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    (path,) = (tmp_path / "out").glob("*.jsonl")
+    exits = {}
+    for line in path.read_text().splitlines():
+        if '"script"' in line:
+            row = json.loads(line)
+            exits.setdefault(row["name"], row["exit"])
+    assert exits["probe"] == "124" and exits["engine --quick"] == "139" and exits["network"] == "0"
+    assert exits["gpu_tests"] == "3" and exits["build_core"] != "0" and exits["without_caching"] == "1"
+    assert "network, batch 32: 2.50 times torch.compile (torch.compile); aim 2" in done.stdout
+    assert "plain" in done.stdout and "FAILED: RuntimeError: no" in done.stdout
+    assert "--no-hopper-block" not in path.read_text() and "engine --quick 139" in done.stdout
+    log = path.with_suffix(".log").read_text()
+    assert log.count("== engine --quick (at") == 2
+
+    (tree / "mtfa_fast" / "_core.so").touch()
+    (tree / "mtfa_fast" / "_cuda.so").touch()
+    path.unlink()
+    done = subprocess.run(command, env=environment | {"FROM": "conv"}, capture_output=True, text=True, timeout=100)
+    assert re.findall(r"^== (\w+) \(", done.stdout, re.MULTILINE) == [
+        "versions",
+        "conv",
+        "racecheck",
+        "without_caching",
+    ]
 
 
 @pytest.fixture
@@ -130,8 +193,9 @@ def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: py
     monkeypatch.setattr(on_cpu, "graphed", lambda call, x: call)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     on_cpu.network(rows, False)
+    on_cpu.latency(rows, False)
     found = written(rows)
-    assert len(found) == 12 and {row["batch"] for row in found} == {1, 3}
+    assert len(found) == 12 and {(row["step"], row["batch"]) for row in found} == {("network", 3), ("latency", 1)}
     assert all(row["passed"] and row["ms"] for row in found), found
 
     def refuses(*_: Any) -> None:
@@ -141,3 +205,48 @@ def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: py
     monkeypatch.setattr(on_cpu, "graphed", refuses)
     on_cpu.network(rows, True)
     assert [row["passed"] for row in written(rows)] == [True, False, True, False]
+
+
+@pytest.fixture
+def kernels(rows: Any, shim: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks.gpu_kernels with short clips on the CPU: Triton's interpreter, and the CUDA library for CPUs."""
+    from benchmarks import gpu_kernels
+    from mtfa_fast.backends.cuda import bigru, residual_block
+
+    for name, value in {"DEVICE": "cpu", "FRAMES": 8, "BANDS": 8, "CHUNK": 4}.items():
+        monkeypatch.setattr(gpu_kernels, name, value)
+    for module in (bigru, residual_block):
+        monkeypatch.setattr(module, "runs_on", lambda x: Support.yes())
+    monkeypatch.setattr(residual_block, "capability", lambda device: (9, 0))
+    monkeypatch.setattr(residual_block, "_trial", lambda device: Support.yes())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(gpu_kernels, "times", lambda call: call() is not None and {"ms": 1.0})
+    return gpu_kernels
+
+
+@pytest.mark.parametrize("step", ["probe", "gru", "block", "conv", "pointwise", "ends", "small"])
+def test_every_step_runs_and_is_right(step: str, rows: Any, kernels: Any) -> None:
+    """On a GPU there is one chance: what can be wrong with a step here must not be found there."""
+    kernels.STEPS[step](rows, True)
+    found = written(rows)
+    assert len(found) >= {"probe": 20, "gru": 22, "block": 8, "conv": 6, "pointwise": 14, "ends": 8, "small": 1}[step]
+    for row in found:
+        assert row.get("passed", True), row
+        assert not row.get("wrong"), row
+
+
+def test_what_the_probe_said_holds_for_later_steps(rows: Any, kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = kernels.cuda_block._trial
+    kernels.remember_trial(rows.path, False)
+    assert kernels.cuda_block._trial is trial  # nothing was said
+    with rows.path.open("a") as file:
+        file.write('{"step": "probe", "na\n')
+    rows.add("probe", kernels.TRIAL, passed=False, reason="its kernel did not end")
+    kernels.remember_trial(rows.path, False)
+    assert kernels.cuda_block._trial(0).reason == "its kernel did not end"
+    kernels.block(rows, True)
+    found = {row["name"]: row for row in written(rows)[1:]}
+    assert "did not end" in found["ops.residual_block, cuda"]["problem"]
+    assert found["ops.residual_block, triton"]["passed"] and "one kernel, weights packed before" not in found
+    kernels.remember_trial(rows.path, True)
+    assert "left out" in kernels.cuda_block._trial(0).reason

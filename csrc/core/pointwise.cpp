@@ -14,6 +14,7 @@ namespace mtfa {
 namespace {
 
 constexpr int64_t kTaskValues = 1 << 15;  // what pays for handing out a task
+constexpr int kPixel = 16;                // any layout is a row of pixels of the smallest size
 
 float widen(float x) { return x; }
 float widen(Bf16 x) {  // to_float, in a form that vectorises
@@ -21,6 +22,15 @@ float widen(Bf16 x) {  // to_float, in a form that vectorises
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+
+template <class T>
+TypedBackwardKernels<T> backward_kernels(Isa isa) {
+  const GateBackwardKernels kernels = MTFA_SELECT(isa, gate_backward_kernels)();
+  if constexpr (std::is_same_v<T, float>)
+    return kernels.fp32;
+  else
+    return kernels.bf16;
 }
 
 // Calls rows(row of the half-size map, first and last + 1 of the one or two rows above it), in tasks of some rows.
@@ -57,7 +67,6 @@ void upsample_add(const T* low, const T* skip, T* out, const MapShape& shape, co
 template <class T>
 void attention_gate(const T* logits, const T* features, T* out, int64_t count, const Kernels& kernels,
                     ThreadPool& pool) {
-  constexpr int kPixel = 16;  // any layout is a row of pixels of the smallest size
   const auto gate = [&](const T* mask, const T* values, T* to, int64_t n) {
     typed_kernels<T>(kernels).gate(
         {mask - kPixel, nullptr, nullptr, nullptr, values - kPixel, to, static_cast<int>(n / kPixel), kPixel, 1});
@@ -102,8 +111,37 @@ void upsample_add_gate(const T* low, const T* skip, const T* features, T* out, c
 }
 
 template <class T>
+void upsample_add_backward(const T* grad, T* d_low, const MapShape& shape, Isa isa, ThreadPool& pool) {
+  const auto upsample = backward_kernels<T>(isa).upsample;
+  const int64_t full = int64_t{shape.width} * shape.channels, half = (int64_t{shape.width} + 1) / 2 * shape.channels;
+  for_each_half_row(shape, pool, [&](int64_t below, int64_t first, int64_t last) {
+    const T* const rows[] = {grad + first * full, last - first == 2 ? grad + (first + 1) * full : nullptr};
+    upsample(rows, d_low + below * half, shape.width, shape.channels);
+  });
+}
+
+template <class T>
+void attention_gate_backward(const AttentionGradients<T>& maps, int64_t count, Isa isa, ThreadPool& pool) {
+  const auto gate = backward_kernels<T>(isa).attention_gate;
+  const int64_t whole = count / kPixel * kPixel, rest = count - whole;
+  pool.run(static_cast<int>((whole + kTaskValues - 1) / kTaskValues), [&](int task) {
+    const int64_t i = task * kTaskValues;
+    gate(maps.grad + i, maps.logits + i, maps.features + i, maps.d_logits + i, maps.d_features + i,
+         std::min(kTaskValues, whole - i));
+  });
+  if (rest == 0) return;
+  T last[5][kPixel] = {};  // as the arguments
+  std::copy_n(maps.grad + whole, rest, last[0]);
+  std::copy_n(maps.logits + whole, rest, last[1]);
+  std::copy_n(maps.features + whole, rest, last[2]);
+  gate(last[0], last[1], last[2], last[3], last[4], kPixel);
+  std::copy_n(last[3], rest, maps.d_logits + whole);
+  std::copy_n(last[4], rest, maps.d_features + whole);
+}
+
+template <class T>
 void upsample_add_gate_backward(const GateGradients<T>& maps, const MapShape& shape, Isa isa, ThreadPool& pool) {
-  const GateBackwardKernels kernels = MTFA_SELECT(isa, gate_backward_kernels)();
+  const auto gate = backward_kernels<T>(isa).upsample_add_gate;
   const int64_t full = int64_t{shape.width} * shape.channels, half = (int64_t{shape.width} + 1) / 2 * shape.channels;
   for_each_half_row(shape, pool, [&](int64_t below, int64_t first, int64_t last) {
     GateBackwardRows<T> rows = {};
@@ -114,10 +152,7 @@ void upsample_add_gate_backward(const GateGradients<T>& maps, const MapShape& sh
       rows.grad[i] = maps.grad + at, rows.skip[i] = maps.skip + at, rows.features[i] = maps.features + at;
       rows.d_skip[i] = maps.d_skip + at, rows.d_features[i] = maps.d_features + at;
     }
-    if constexpr (std::is_same_v<T, float>)
-      kernels.fp32(rows);
-    else
-      kernels.bf16(rows);
+    gate(rows);
   });
 }
 
@@ -125,6 +160,8 @@ void upsample_add_gate_backward(const GateGradients<T>& maps, const MapShape& sh
   template void upsample_add(const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&);                \
   template void attention_gate(const T*, const T*, T*, int64_t, const Kernels&, ThreadPool&);                      \
   template void upsample_add_gate(const T*, const T*, const T*, T*, const MapShape&, const Kernels&, ThreadPool&); \
+  template void upsample_add_backward(const T*, T*, const MapShape&, Isa, ThreadPool&);                            \
+  template void attention_gate_backward(const AttentionGradients<T>&, int64_t, Isa, ThreadPool&);                  \
   template void upsample_add_gate_backward(const GateGradients<T>&, const MapShape&, Isa, ThreadPool&);
 MTFA_POINTWISE(float)
 MTFA_POINTWISE(Bf16)

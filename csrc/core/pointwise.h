@@ -30,6 +30,19 @@ template <class T>
 void upsample_add_gate(const T* low, const T* skip, const T* features, T* out, const MapShape& shape,
                        const Kernels& kernels, ThreadPool& pool);
 
+// d_low = the gradient of upsample_add's low, given its result's; that of skip is the result's own.
+template <class T>
+void upsample_add_backward(const T* grad, T* d_low, const MapShape& shape, Isa isa, ThreadPool& pool);
+
+// The gradients of attention_gate's inputs, given its result's.
+template <class T>
+struct AttentionGradients {
+  const T *grad, *logits, *features;
+  T *d_logits, *d_features;
+};
+template <class T>
+void attention_gate_backward(const AttentionGradients<T>& maps, int64_t count, Isa isa, ThreadPool& pool);
+
 // The gradients of upsample_add_gate's inputs, given its result's.
 template <class T>
 struct GateGradients {

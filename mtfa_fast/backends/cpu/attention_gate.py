@@ -1,4 +1,4 @@
-"""(1 + sigmoid(logits)) * features, one pass over memory in whichever order it lies (csrc/core/pointwise.h)."""
+"""(1 + sigmoid(logits)) * features, and its gradient: a pass over memory each, in any order (csrc/core/pointwise.h)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def attention_gate(logits: Tensor, features: Tensor) -> Tensor:
     out = torch.empty_like(features)
     _core.attention_gate(_line(logits), _line(features), _line(out), threads())
     return out
+
+
+def supports_backward(grad: Tensor, logits: Tensor, features: Tensor) -> Support:
+    return supports_type(features)
+
+
+def attention_gate_backward(grad: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``logits`` and ``features``, all in one layout."""
+    gradients = torch.empty_like(logits), torch.empty_like(features)
+    d_logits, d_features = map(_line, gradients)
+    _core.attention_gate_backward(_line(grad), _line(logits), _line(features), d_logits, d_features, threads())
+    return gradients
 
 
 def _line(x: Tensor) -> NDArray[Any]:

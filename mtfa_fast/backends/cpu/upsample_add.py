@@ -1,4 +1,4 @@
-"""skip + nearest-neighbour upsampling of low by 2, one pass over memory (csrc/core/pointwise.h)."""
+"""skip + nearest-neighbour upsampling by 2, and its gradient, a pass over memory each (csrc/core/pointwise.h)."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def upsample_add(low: Tensor, skip: Tensor) -> Tensor:
     out = torch.empty_like(skip)
     _core.upsample_add(pixels(low), pixels(skip), pixels(out), threads())
     return out
+
+
+def supports_backward(grad: Tensor) -> Support:
+    return supports_pixels(grad)
+
+
+def upsample_add_backward(grad: Tensor) -> Tensor:
+    """Gradient of ``low``."""
+    batch, channels, rows, columns = grad.shape
+    shape = (batch, channels, (rows + 1) // 2, (columns + 1) // 2)
+    d_low = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
+    _core.upsample_add_backward(pixels(grad), pixels(d_low), threads())
+    return d_low

@@ -135,6 +135,15 @@ class Choice:
         LOG.info("residual block at scale 1/%d: %s", 2**scale, self.reasons[scale])
         return best
 
+    def candidates(self, x: Tensor, block: Block) -> str:
+        """Before anything was measured: what could run ``block`` of maps like ``x``, and why the others cannot."""
+        if self._backend != "auto":
+            return f"{self._backend}: asked for"
+        answers = {name: self._support(name, x, block) for name in (*ladder((x,)), CUDNN)}
+        able = ", ".join(name for name, answer in answers.items() if answer.ok)
+        refused = [f"not {name} ({answer.reason})" for name, answer in answers.items() if not answer.ok]
+        return ", ".join([f"measured at the first run or warmup(): {able}", *refused])
+
     @staticmethod
     def _support(name: str, x: Tensor, block: Block) -> Support:
         if name != CUDNN:

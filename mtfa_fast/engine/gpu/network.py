@@ -109,7 +109,7 @@ class Network:
             "gate": self._gate(low, maps),
             "recurrence": self._runs(STATES, gi, self._recurrent[0], self._new[0]),
             "residual_block": "; ".join(f"scale 1/{2**s}: {why}" for s, why in sorted(self.choice.reasons.items()))
-            or "measured at the first run or warmup()",
+            or self.choice.candidates(maps, next(iter(self._blocks.values()))),
         }
 
     def _gate(self, low: Tensor, maps: Tensor) -> str:
