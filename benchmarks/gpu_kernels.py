@@ -30,6 +30,7 @@ from mtfa_fast.backends.support import Support
 from mtfa_fast.ops._dispatch import Table
 
 FRAMES, BANDS, CHANNELS = 1504, 128, 64  # the 30 s clip, padded to a multiple of 8
+BATCH = 32
 CHUNK = 256  # frames of a training chunk
 LAST = torch.channels_last
 
@@ -80,7 +81,9 @@ def gru_module(inputs: int, hidden: int, like: nn.GRU | None = None) -> nn.GRU:
 
 def gru(rows: Rows, quick: bool) -> None:
     """One layer of 1504 steps, both directions: the recurrence alone, with its projection, cuDNN's whole layer."""
-    shapes = [(1, 64), (32, 64)] if quick else [(1, 64), (32, 64), (8, 64), (128, 64), (1, 128), (32, 128), (32, 96)]
+    shapes = [(1, 64), (BATCH, 64)]
+    if not quick:
+        shapes += [(8, 64), (128, 64), (1, 128), (BATCH, 128), (BATCH, 96)]
     for batch, hidden in shapes:
         torch.manual_seed(0)
         module, x = gru_module(128, hidden), torch.randn(batch, FRAMES, 128)
@@ -89,7 +92,7 @@ def gru(rows: Rows, quick: bool) -> None:
             reference = gru_module(128, hidden, module).double()(x[:few].double())[0].to(DEVICE)
             for dtype in (torch.float32, torch.bfloat16):
                 gru_forward(rows, gru_module(128, hidden, module).to(DEVICE, dtype), x.to(DEVICE, dtype), reference)
-        if batch == 32:
+        if batch == BATCH:
             for dtype in (torch.float32, torch.bfloat16):
                 gru_training(rows, gru_module(128, hidden, module), x[:, :CHUNK], dtype)
 
@@ -107,7 +110,7 @@ def gru_forward(rows: Rows, stock: nn.GRU, x: Tensor, reference: Tensor) -> None
         calls["recurrence alone, 4 lanes a unit"] = partial(recurrence, 4)
     calls["ops.bigru, cuda"] = lambda: ops.bigru(x, weights, backend="cuda")[0]
     calls["torch.nn.GRU (cuDNN)"] = lambda: stock(x)[0]
-    if x.shape[0] in (1, 32):
+    if x.shape[0] in (1, BATCH):
         calls["ops.bigru, triton"] = lambda: ops.bigru(x, weights, backend="triton")[0]
     facts: dict[str, Any] = {
         "batch": x.shape[0],
@@ -164,7 +167,10 @@ def block(rows: Rows, quick: bool) -> None:
         y = torch.relu_(F.conv2d(x, w1, b1, padding=1))
         return torch.relu_(F.conv2d(y, w2, b2, padding=1).add_(x))
 
-    for batch, scale in [(1, 1), (32, 1)] if quick else [(32, 1), (1, 1), (32, 2), (32, 4), (32, 8), (1, 2), (1, 8)]:
+    shapes = [(1, 1), (BATCH, 1)]
+    if not quick:
+        shapes += [(BATCH, 2), (BATCH, 4), (BATCH, 8), (1, 2), (1, 8)]
+    for batch, scale in shapes:
         x = maps(batch, FRAMES // scale, BANDS // scale)
         # The last rows of the last clip, with both edges along D; the crop's own first two rows lack neighbours.
         crop, (v1, c1, v2, c2) = x[-1:, :, -72:].cpu().double(), (w.cpu().double() for w in weights)
@@ -192,7 +198,7 @@ def block(rows: Rows, quick: bool) -> None:
 def conv(rows: Rows, quick: bool) -> None:
     """cuDNN's single convolution and what its neighbours add. The baseline itself: nothing to check it against."""
     w, bias, _, _ = block_weights()
-    for batch in (1, 32):
+    for batch in (1, BATCH):
         x = maps(batch, FRAMES, BANDS)
 
         def add_relu(x: Tensor) -> Tensor:

@@ -126,6 +126,6 @@ def times(function: Callable[[], Any], *, most: int = 60, seconds: float = 0.7) 
 
 
 def distance(result: Tensor, reference: Tensor) -> float:
-    """Relative error by RMS; infinite where a result is NaN."""
-    value = float((result.double() - reference.double()).norm() / reference.double().norm())
-    return value if math.isfinite(value) else math.inf
+    """Relative error by RMS, absolute where the reference is zero; infinite where a result is NaN."""
+    wrong, size = (float(x.double().norm()) for x in (result.double() - reference.double(), reference))
+    return wrong / (size or 1.0) if math.isfinite(wrong) else math.inf

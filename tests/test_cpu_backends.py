@@ -93,7 +93,7 @@ def test_maps(size: tuple[int, ...], dtype: torch.dtype) -> None:
     assert torch.equal(added, ops.upsample_add(low, skip, backend="reference"))  # one rounding: no room to differ
     results = [added, hold_to_stock(ops.attention_gate, skip, features)]
     results.append(hold_to_stock(ops.upsample_add_gate, low, skip, features))
-    assert all(r.is_contiguous(memory_format=LAST) for r in results)
+    assert all(r.is_contiguous(memory_format=LAST) or not r.numel() for r in results)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

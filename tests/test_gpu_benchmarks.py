@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def kernels(rows: Any, shim: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     from benchmarks import gpu_kernels
     from mtfa_fast.backends.cuda import bigru, residual_block
 
-    for name, value in {"DEVICE": "cpu", "FRAMES": 8, "BANDS": 8, "CHUNK": 4}.items():
+    for name, value in {"DEVICE": "cpu", "FRAMES": 8, "BANDS": 8, "CHUNK": 2, "BATCH": 2}.items():
         monkeypatch.setattr(gpu_kernels, name, value)
     for module in (bigru, residual_block):
         monkeypatch.setattr(module, "runs_on", lambda x: Support.yes())
@@ -227,13 +228,13 @@ def kernels(rows: Any, shim: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("step", ["probe", "gru", "block", "conv", "pointwise", "ends", "small"])
 def test_every_step_runs_and_is_right(step: str, rows: Any, kernels: Any) -> None:
     """On a GPU there is one chance: what can be wrong with a step here must not be found there."""
-    kernels.STEPS[step](rows, True)
+    # Base offsets other than 0 are questions to the hardware; the shim, of which nobody else asks them, refuses.
+    with pytest.raises(RuntimeError, match="with base offset 0") if step == "probe" else nullcontext():
+        kernels.STEPS[step](rows, True)
     found = written(rows)
-    assert len(found) >= {"probe": 20, "gru": 22, "block": 8, "conv": 6, "pointwise": 14, "ends": 8, "small": 1}[step]
+    assert len(found) >= {"probe": 10, "gru": 22, "block": 8, "conv": 6, "pointwise": 14, "ends": 8, "small": 1}[step]
     for row in found:
-        assert row.get("passed", True), row
-        # Other base offsets are questions to the hardware; the shim computes the swizzle from the address.
-        assert not row.get("wrong") or not row["name"].endswith("base offset 0"), row
+        assert row.get("passed", True) and not row.get("wrong"), row
 
 
 def test_what_the_probe_said_holds_for_later_steps(rows: Any, kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
