@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from . import features
-from .comparison import Check, compare, drift
+from .comparison import RECURRENT_FLOOR, Check, compare, drift
 from .config import Config
 from .events import Result
 from .reference import Reference
@@ -34,9 +34,6 @@ SCALE_FAULT = 0.01
 SCALE_NOISE = 0.05 * SCALE_FAULT
 SCALE_EFFECT = 0.0006
 SCALE_FRAMES = 48
-# Of the recurrent part, where stock PyTorch can be lucky: the gates' polynomials err by 2e-7. A fault of 1 % in one
-# gate gives 5e-5.
-RECURRENT_FLOOR = 1e-6
 STAGE_FRAMES = 512  # of a recording, for the stage-by-stage comparison: its maps are held in float64
 
 
