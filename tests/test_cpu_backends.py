@@ -136,7 +136,7 @@ def test_residual_block(size: tuple[int, ...]) -> None:
     results = []
     for layout in (LAST, CONTIGUOUS):
         results.append(hold_to_stock(ops.residual_block, *block_arguments(size, layout=layout)))
-        assert results[-1].is_contiguous(memory_format=layout)
+        assert results[-1].is_contiguous(memory_format=layout) or not results[-1].numel()
     assert torch.equal(*results)
 
 
