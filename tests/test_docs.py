@@ -6,6 +6,7 @@ after ``<!-- runs -->`` or the README's ``<!-- command: detect -->`` they are ru
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from source_folder import make_sources
 import mtfa_fast
 from mtfa_fast import ops
 from mtfa_fast.cli import app, main
+from mtfa_fast.experiments.report import markdown
 from mtfa_fast.nn.modules import MTFA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,3 +145,10 @@ def anchors(page: Path) -> set[str]:
     """Of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_table_1_is_that_of_its_file() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "table1.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    shown = page.split("<!-- table1: start -->\n")[1].split("<!-- table1: end -->")[0]
+    assert shown.strip() == markdown(result).strip()
