@@ -19,7 +19,6 @@ from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.postprocess import runs, threshold_and_filter
 
 CPU = torch.device("cpu")
-LOOSER = 10 if torch.cuda.is_available() else 1  # there float32 kernels differ with the shape of a batch
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +64,8 @@ def test_a_mixed_batch_is_each_clip_alone(net: SEDNet, device: str) -> None:
     together = found.probabilities_of(clips)
     for clip, got in zip(clips, together, strict=True):
         assert got.dtype == np.float32 and got.shape == (len(clip), 2)
-        np.testing.assert_allclose(got, alone(net, clip), atol=2e-6 * LOOSER)
-        np.testing.assert_allclose(got, found.probabilities(clip), atol=1e-6 * LOOSER)
+        np.testing.assert_allclose(got, alone(net, clip), atol=2e-6)
+        np.testing.assert_allclose(got, found.probabilities(clip), atol=1e-6)
     assert np.ptp(together[-3]) > 0.1
 
 
@@ -120,7 +119,7 @@ def test_a_stream_hides_its_blocks(monkeypatch: pytest.MonkeyPatch, device: str)
         if size < len(wave):  # all but what the end decides was done on the way, and what it needed is gone
             assert len(stream._done) == (stream._next - 256 - 1) // 96 + 1 and len(ahead) >= 9
             assert sum(map(len, stream._parts)) <= 256 + 96 + 64
-        np.testing.assert_allclose(stream.finish(), expected, atol=1e-6 * LOOSER)
+        np.testing.assert_allclose(stream.finish(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, HOP - 1, HOP, 256, 257])
@@ -129,7 +128,7 @@ def test_short_waves(samples: int, device: str) -> None:
     wave = np.full(samples, 0.5, np.float32)
     got = found.detect_wave(wave)
     assert got.shape == (1 + samples // HOP, 2)
-    np.testing.assert_allclose(got, found.probabilities(found.log_mel(wave).cpu().numpy()), atol=1e-6 * LOOSER)
+    np.testing.assert_allclose(got, found.probabilities(found.log_mel(wave).cpu().numpy()), atol=1e-6)
     with pytest.raises(ValueError, match="samples: got 0"):
         found.stream().finish()
 
@@ -143,14 +142,14 @@ def test_events_on_the_device(device: str) -> None:
     limits, filters = zip(*((c.threshold, c.filter_frames) for c in CONFIG.classes), strict=True)
     for row, (wave, frames) in enumerate(zip(waves, detected.frames, strict=True)):
         single = found.detect_wave(wave.cpu().numpy())
-        np.testing.assert_allclose(probabilities[row, :frames], single, atol=1e-6 * LOOSER)
+        np.testing.assert_allclose(probabilities[row, :frames], single, atol=1e-6)
         assert not probabilities[row, frames:].any()
         active = threshold_and_filter(probabilities[row, :frames], limits, filters)
         for k in range(2):
             spans = detected.runs[row, k, : detected.counts[row, k]].cpu().numpy()
             np.testing.assert_array_equal(spans, runs(active[:, k]))
     equal = found.detect(torch.stack([waves[0], waves[0]]))
-    np.testing.assert_allclose(equal.probabilities[1].cpu().numpy(), probabilities[0, :41], atol=1e-6 * LOOSER)
+    np.testing.assert_allclose(equal.probabilities[1].cpu().numpy(), probabilities[0, :41], atol=1e-6)
 
 
 def test_a_detector_of_many_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
@@ -179,7 +178,7 @@ def test_a_detector_of_many_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch
             else:
                 assert not isinstance(answer, Exception)
                 expected = found(waves[i], sample_rate=8_000)
-                np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-6 * LOOSER)
+                np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-6)
 
 
 def test_commands_take_every_precision_of_a_gpu(

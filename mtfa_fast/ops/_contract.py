@@ -61,9 +61,11 @@ def require_half_size(low: Tensor, leader: str, full: Tensor) -> None:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """The layout that a result of ``x``'s shape takes: channels-last if ``x`` is, contiguous otherwise."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    # One pixel or one channel lies both ways. So does, for torch, every empty map: there the strides tell.
+    last = not x.is_contiguous() or (not x.numel() and x.stride(3) == x.shape[1] > 1)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def in_layout(x: Tensor, layout: torch.memory_format) -> Tensor:
