@@ -238,7 +238,7 @@ def test_average_follows_the_network() -> None:
 def test_two_processes_train_one_network(sources: Path, tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(f"""
-import os, hashlib
+import atexit, os, hashlib
 from pathlib import Path
 import mtfa_fast.training.loop as training
 from test_training import config
@@ -250,6 +250,10 @@ def spy(run, model, number, batch):
         file.write(hashlib.sha256(batch.waves.tobytes()).hexdigest() + " " + hashlib.sha256(bits).hexdigest() + "\\n")
     return loss
 training._Run.step = spy
+def threads():
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (Path({str(tmp_path)!r}) / f"threads{{os.environ['RANK']}}.txt").write_text(" ".join(names))
+atexit.register(threads)  # before train, so that it runs after the group was left
 training.train(config(Path({str(sources)!r}), Path({str(tmp_path / "run")!r}), epochs=2, steps_per_epoch=2, threads=1))
 """)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -260,6 +264,8 @@ training.train(config(Path({str(sources)!r}), Path({str(tmp_path / "run")!r}), e
     for (data, bits), (other_data, other_bits) in zip(*ranks, strict=True):
         assert data != other_data and bits == other_bits
     assert [r["step"] for r in rows(tmp_path / "run")] == [2, 4]
+    left = " ".join((tmp_path / f"threads{r}.txt").read_text() for r in (0, 1))
+    assert "gloo" not in left, f"{left}: threads of the group that outlive the interpreter abort the process"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real recordings are not here")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import io
 import json
 import os
@@ -128,6 +130,7 @@ class RunFolder:
 
 def _leave() -> None:
     if torch.distributed.is_initialized():
+        gc.collect()  # a model in a reference cycle would keep the group
         torch.distributed.destroy_process_group()
 
 
@@ -150,6 +153,9 @@ class Processes:
                 target = torch.device("cuda", local)
                 torch.cuda.set_device(target)
             if not torch.distributed.is_initialized():
+                # The functions of this module, first imported by Adam or DDP, have the group of that moment as their
+                # default argument. It would then outlive _leave, and its threads meet an interpreter that is gone.
+                importlib.import_module("torch.distributed.nn.functional")
                 torch.distributed.init_process_group("nccl" if target.type == "cuda" else "gloo")
                 # Left to the end of the process, the group's threads can outlive what they use and abort it.
                 atexit.register(_leave)
