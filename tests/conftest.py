@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from source_folder import devtest_sources  # noqa: F401 - fixtures, made once for all files
+from toy_experiment import quick_statistics, toy_sources  # noqa: F401
 
 try:
     import torch  # which does not import triton

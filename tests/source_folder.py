@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import yaml
 
@@ -39,3 +44,32 @@ def make_sources(root: Path, *, backgrounds: int = 3, events: int = 2, subset: s
     (root / "cv_setup" / f"events_{subset}.yaml").write_text(yaml.safe_dump(listed))
     (root / "cv_setup" / f"bgs_{subset}.yaml").write_text(yaml.safe_dump(bgs))
     return root
+
+
+@pytest.fixture(scope="session")
+def devtest_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder for all tests that only read it."""
+    root = make_sources(tmp_path_factory.mktemp("devtest_sources"))
+    with unchanged(root):
+        yield root
+
+
+@contextmanager
+def unchanged(root: Path) -> Iterator[None]:
+    """Fails at the end if a file was written to, through a hard link too, or is gone."""
+
+    def state() -> dict[Path, tuple[int, int]]:
+        return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()}
+
+    before = state()
+    yield
+    assert state() == before, f"a test changed {root}, which other tests read"
+
+
+def linked_copy(root: Path, target: Path) -> Path:
+    """A copy to change: its audio is hard links, to be replaced and never written into."""
+
+    def copy(source: str, copied: str) -> object:
+        return os.link(source, copied) if source.endswith(".wav") else shutil.copy2(source, copied)
+
+    return Path(shutil.copytree(root, target, copy_function=copy))

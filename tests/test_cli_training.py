@@ -57,9 +57,8 @@ def test_synthesize_has_the_librarys_defaults() -> None:
 
 
 def test_train_ends_with_a_weight_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, quick_statistics: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mtfa_fast.training.loop.STATISTICS_CHUNKS", 2)
     sources = make_sources(tmp_path / "sources", subset="devtrain", events=3)
     size = ["--class", "gunshot", "--variant", "res", "--channels", "2", "--hidden", "3", "--batch-size", "1"]
     work = ["--chunk-frames", "16", "--steps-per-epoch", "1", "--epochs", "1", "--validation-chunks", "1"]
@@ -76,9 +75,20 @@ def test_train_ends_with_a_weight_file(
         assert f"mtfa-fast: {what} is nan at step 1; nothing is kept" in capsys.readouterr().err
 
 
-def test_synthesize_writes_the_official_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources = str(make_sources(tmp_path / "sources"))
-    command = ["synthesize", sources, str(tmp_path / "out"), "--split", "test", "-n", "2", "--class", "gunshot"]
+def test_synthesize_writes_the_official_layout(
+    devtest_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "synthesize",
+        str(devtest_sources),
+        str(tmp_path / "out"),
+        "--split",
+        "test",
+        "-n",
+        "2",
+        "--class",
+        "gunshot",
+    ]
     assert main([*command, "--ebr", "0", "--seed", "3"]) == 0
     out, err = capsys.readouterr()
     folder = Path(out.strip())

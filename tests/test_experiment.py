@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_experiment import ONE, TINY, config, options, toy_sources
+from toy_experiment import ONE, TINY, config, options
 
 from mtfa_fast.cli import main
 from mtfa_fast.data.layout import open_mixture_set
@@ -22,15 +22,7 @@ from mtfa_fast.experiments.table1 import table1
 from mtfa_fast.training.chunks import recorded_chunks
 from mtfa_fast.weights import Weights
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtfa_fast.training.loop.STATISTICS_CHUNKS", 2)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_sources(tmp_path_factory.mktemp("sources"))
+pytestmark = pytest.mark.usefixtures("quick_statistics")
 
 
 def without_times(value: Any) -> Any:
@@ -56,10 +48,10 @@ def content(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_whole_table(sources: Path, tmp_path: Path) -> None:
+def test_the_whole_table(toy_sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     learning = {"steps_per_epoch": 10, "batch_size": 4, "learning_rate": 0.05, "presence": 0.9}
-    settings = config(sources, out, variants=("mtfa", "res"), seeds=(0, 5), **learning)
+    settings = config(toy_sources, out, variants=("mtfa", "res"), seeds=(0, 5), **learning)
     lines = [line.split(" | ") for line in table1(settings).read_text("utf-8").splitlines() if line.startswith("| ")]
     result = json.loads((out / "table1.json").read_text("utf-8"))
     mixtures = open_mixture_set(out / "test").mixtures()
@@ -103,10 +95,10 @@ def test_the_whole_table(sources: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_at_every_file_once(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = ONE | {"mixtures": 2, "steps_per_epoch": 1}
-    table1(config(sources, tmp_path / "whole", **settings))
+    table1(config(toy_sources, tmp_path / "whole", **settings))
     whole = content(tmp_path / "whole")
 
     refused: list[str] = []
@@ -122,7 +114,7 @@ def test_a_disk_that_is_full_at_every_file_once(
 
     monkeypatch.setattr("os.fsync", full_once)
     out = tmp_path / "out"
-    arguments = ["experiment", "table1", str(sources), "-o", str(out), *options(settings)]
+    arguments = ["experiment", "table1", str(toy_sources), "-o", str(out), *options(settings)]
     runs = 1
     while code := main(arguments):
         error = capsys.readouterr().err
@@ -139,12 +131,12 @@ def test_a_disk_that_is_full_at_every_file_once(
 
 
 def test_interrupted_and_gone_on(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = TINY | {"classes": ("gunshot",), "variants": ("res",), "seeds": (0, 1)}
-    table1(config(sources, tmp_path / "whole", **settings))
+    table1(config(toy_sources, tmp_path / "whole", **settings))
     out = tmp_path / "out"
-    arguments = ["experiment", "table1", str(sources), "-o", str(out), *options(settings)]
+    arguments = ["experiment", "table1", str(toy_sources), "-o", str(out), *options(settings)]
 
     def interrupt(facts: dict[str, Any]) -> None:
         if facts.get("step") == 3 and (out / "networks/res-all-seed0/test.json").exists():
@@ -166,10 +158,10 @@ def test_interrupted_and_gone_on(
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_protocol_of_mixtures_and_a_network_a_class(sources: Path, tmp_path: Path) -> None:
+def test_protocol_of_mixtures_and_a_network_a_class(toy_sources: Path, tmp_path: Path) -> None:
     """Training and validation mixtures share no recording; an epoch is every chunk once."""
     settings = config(
-        sources, tmp_path, **ONE | {"classes": ("babycry", "gunshot"), "one_network": False, "mixtures": 4,
+        toy_sources, tmp_path, **ONE | {"classes": ("babycry", "gunshot"), "one_network": False, "mixtures": 4,
         "steps_per_epoch": 0, "validation_chunks": 0, "chunk_frames": 300, "chunk_shift": 1201, "epochs": 1},
     )  # fmt: skip
     told: list[dict[str, Any]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from source_folder import RATE
-from toy_experiment import ONE, TINY, config, options, toy_sources
+from source_folder import RATE, linked_copy
+from toy_experiment import ONE, TINY, config, options
 
 from mtfa_fast.cli import main
 from mtfa_fast.experiments.table1 import table1
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtfa_fast.training.loop.STATISTICS_CHUNKS", 2)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_sources(tmp_path_factory.mktemp("sources"))
+pytestmark = pytest.mark.usefixtures("quick_statistics")
 
 
 def listed(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -42,7 +33,7 @@ def cut_short(name: str, seconds: float) -> Callable[[Path], None]:
     def apply(root: Path) -> None:
         path = root / name
         wave, rate = soundfile.read(path)
-        path.unlink()  # it may be a link to the file that other tests use
+        path.unlink()  # a link to the file that other tests use
         soundfile.write(path, wave[: int(seconds * rate)], rate)
 
     return apply
@@ -72,14 +63,9 @@ def words(root: Path) -> None:
     ],
 )  # fmt: skip
 def test_sources_that_cannot_be_used(
-    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], message: str
+    toy_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], message: str
 ) -> None:
-    root = tmp_path / "damaged"
-    shutil.copytree(sources, root, copy_function=os.link)
-    for path in (root / "cv_setup").iterdir():  # links would change the lists of the other tests
-        text = path.read_text()
-        path.unlink()
-        path.write_text(text)
+    root = linked_copy(toy_sources, tmp_path / "damaged")
     damage(root)
     arguments = ["experiment", "table1", str(root), "-o", str(tmp_path / "out"), *options(TINY)]
     assert main(arguments) == 2
@@ -88,12 +74,12 @@ def test_sources_that_cannot_be_used(
 
 
 def test_folders_that_are_not_this_experiments(
-    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def files(folder: Path) -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    def refused(output: Path, sources: Path = sources, **changes: Any) -> str:
+    def refused(output: Path, sources: Path = toy_sources, **changes: Any) -> str:
         before = files(tmp_path)
         arguments = ["experiment", "table1", str(sources), "-o", str(output), *options(ONE | changes)]
         assert main(arguments) == 2
@@ -107,15 +93,15 @@ def test_folders_that_are_not_this_experiments(
     assert "allowed: a folder" in refused(foreign / "thesis.tex")
 
     out = tmp_path / "out"
-    table1(config(sources, out, **ONE))
+    table1(config(toy_sources, out, **ONE))
     error = refused(out, channels=3, epochs=7)
     assert "channels: got 3, the experiment has 2; epochs: got 7, the experiment has 2" in error
     with open(out / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another process works on this experiment" in refused(out)
 
-    other = tmp_path / "other"
-    shutil.copytree(sources, other)
+    other = linked_copy(toy_sources, tmp_path / "other")
+    (other / "events/gunshot/gunshot_0.wav").unlink()
     soundfile.write(other / "events/gunshot/gunshot_0.wav", np.full(2 * RATE, 0.1), RATE)
     assert "other data (train: got {'sha256': " in refused(out, other)
 
@@ -127,7 +113,7 @@ def test_folders_that_are_not_this_experiments(
     assert f"{scores}: scores of other weights" in refused(out)
     scores.write_text(text)
     shutil.rmtree(out / "test")  # nothing needs it any more
-    table1(config(sources, out, **ONE))
+    table1(config(toy_sources, out, **ONE))
     assert not (out / "test").exists()
 
     (out / "experiment.json").write_text("{}")
@@ -135,8 +121,8 @@ def test_folders_that_are_not_this_experiments(
 
 
 def test_a_training_that_diverges_ends_with_a_reason(
-    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["experiment", "table1", str(sources), "-o", str(tmp_path / "out"), *options(ONE)]
+    arguments = ["experiment", "table1", str(toy_sources), "-o", str(tmp_path / "out"), *options(ONE)]
     assert main([*arguments, "--learning-rate", "1e30"]) == 1
     assert "mtfa-fast: loss is nan at step" in capsys.readouterr().err

@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_experiment import ONE, config, toy_sources
+from toy_experiment import ONE, config
 
 from mtfa_fast.commands.experiment import table1 as command
 from mtfa_fast.data.recipes import MixtureParameters, draw, load_sources
 from mtfa_fast.experiments.config import Table1Config
 from mtfa_fast.experiments.recordings import mix_test
 from mtfa_fast.experiments.report import markdown, table
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_sources(tmp_path_factory.mktemp("sources"))
 
 
 def test_numbers_over_seeds(tmp_path: Path) -> None:
@@ -49,10 +44,10 @@ def test_numbers_over_seeds(tmp_path: Path) -> None:
     assert "**Not a test**" not in markdown(result)
 
 
-def test_the_test_set_is_the_official_recipes(sources: Path, tmp_path: Path) -> None:
+def test_the_test_set_is_the_official_recipes(toy_sources: Path, tmp_path: Path) -> None:
     """One class has the mixtures that it has among all; the quirk puts an event where its last draw put it."""
-    drawn = draw(load_sources(sources, "test"), MixtureParameters(12, seed=9), replicate_quirk=True)["gunshot"]
-    settings = config(sources, tmp_path, **ONE | {"test_mixtures": 12, "data_seed": 9, "replicate_quirk": True})
+    drawn = draw(load_sources(toy_sources, "test"), MixtureParameters(12, seed=9), replicate_quirk=True)["gunshot"]
+    settings = config(toy_sources, tmp_path, **ONE | {"test_mixtures": 12, "data_seed": 9, "replicate_quirk": True})
     made = mix_test(settings, None)
     assert [bool(m.events) for m in made] == [d.event is not None for d in drawn]
     onsets = [m.events[0].onset for m in made if m.events]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from source_folder import CLASSES, make_sources
+from source_folder import CLASSES, linked_copy, make_sources
 
 from mtfa_fast.data.layout import find_mixture_sets, open_mixture_set
 from mtfa_fast.data.recipes import MixtureParameters, load_sources, read_recipes
@@ -30,10 +29,7 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def root(original, tmp_path):
-    def copy(source: str, target: str) -> object:  # no test writes into audio
-        return os.link(source, target) if source.endswith(".wav") else shutil.copy2(source, target)
-
-    return Path(shutil.copytree(original, tmp_path / "copy", copy_function=copy))
+    return linked_copy(original, tmp_path / "copy")
 
 
 def one(root: Path) -> Path:

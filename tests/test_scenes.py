@@ -20,20 +20,15 @@ from mtfa_fast.data.sources import SourceAudio, SourceSet
 from mtfa_fast.data.synthesis import mixture, synthesize
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_sources(tmp_path_factory.mktemp("sources"))
-
-
 def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_hard_scenes_change_what_they_say_and_nothing_else(folder, tmp_path):
+def test_hard_scenes_change_what_they_say_and_nothing_else(devtest_sources, tmp_path):
     """Same draws, seeds and levels; every change is in the recipe, and the annotation follows the event's length."""
     easy, hard = (MixtureParameters(12, 0.75, seed=5, hard=hard) for hard in (False, True))
     assert easy.hash != hard.hash and "hard: true" in hard.text
-    sources = load_sources(folder, "devtest")
+    sources = load_sources(devtest_sources, "devtest")
     noises = tmp_path / "noises" / "claps"
     noises.mkdir(parents=True)
     soundfile.write(noises / "clap.wav", np.sin(2 * np.pi * 9_000 * np.arange(RATE) / RATE), RATE)
@@ -76,8 +71,8 @@ def test_hard_scenes_change_what_they_say_and_nothing_else(folder, tmp_path):
         synthesize(sources, tmp_path, easy, distractors=distractors)
 
 
-def test_hard_scenes_take_no_background_that_holds_a_class(folder):
-    sources = load_sources(folder, "devtest")
+def test_hard_scenes_take_no_background_that_holds_a_class(devtest_sources):
+    sources = load_sources(devtest_sources, "devtest")
     marked = dataclasses.replace(
         sources, backgrounds=tuple(dataclasses.replace(b, marks=frozenset({"babycry"})) for b in sources.backgrounds)
     )

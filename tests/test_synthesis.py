@@ -20,14 +20,9 @@ SMALL = MixtureParameters(mixtures_per_class=6, seed=3)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_sources(tmp_path_factory.mktemp("sources"))
-
-
-@pytest.fixture(scope="module")
-def made(folder, tmp_path_factory):
+def made(devtest_sources, tmp_path_factory):
     output = tmp_path_factory.mktemp("mixtures")
-    return synthesize(load_sources(folder, "devtest"), output, SMALL, jobs=2)
+    return synthesize(load_sources(devtest_sources, "devtest"), output, SMALL, jobs=2)
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -101,10 +96,10 @@ def test_draws(quirk):
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_measured_levels_are_the_asked_ones(real, folder, made, tmp_path):
+def test_measured_levels_are_the_asked_ones(real, devtest_sources, made, tmp_path):
     if real and not SHARED.is_dir():
         pytest.skip("no real recordings here")
-    source, output = (SHARED, tmp_path) if real else (folder, made.folder)
+    source, output = (SHARED, tmp_path) if real else (devtest_sources, made.folder)
     if real:
         output = synthesize(load_sources(source, "devtest"), tmp_path, SMALL).folder
     bgs = source / ("backgrounds" if real else "bgs")
@@ -141,11 +136,11 @@ def test_measured_levels_are_the_asked_ones(real, folder, made, tmp_path):
     assert checked >= 4
 
 
-def test_same_seed_same_bytes(folder, made, tmp_path):
+def test_same_seed_same_bytes(devtest_sources, made, tmp_path):
     """Whatever the number of threads, the classes asked for, and interruptions are."""
     expected = files(made.folder)
     assert (made.written, made.kept, len(expected)) == (18, 0, 18 + 6 + 1)
-    sources = load_sources(folder, "devtest")
+    sources = load_sources(devtest_sources, "devtest")
 
     def interrupt(done: int, total: int) -> None:
         if done == 4:
@@ -164,9 +159,9 @@ def test_same_seed_same_bytes(folder, made, tmp_path):
     assert (untouched.written, untouched.kept) == (0, 18)
 
 
-def test_another_set_in_the_same_place_is_refused_and_overwritten_when_asked(folder, tmp_path):
+def test_another_set_in_the_same_place_is_refused_and_overwritten_when_asked(devtest_sources, tmp_path):
     parameters = MixtureParameters(2, 1.0, seed=1)
-    sources = load_sources(folder, "devtest")
+    sources = load_sources(devtest_sources, "devtest")
     first = synthesize(sources, tmp_path, parameters, classes=["gunshot"])
     before = files(first.folder)
     other = load_sources(make_sources(tmp_path / "other", backgrounds=2, events=5, seed=9), "devtest")
@@ -178,9 +173,9 @@ def test_another_set_in_the_same_place_is_refused_and_overwritten_when_asked(fol
     assert files(first.folder) == files(fresh.folder) != before  # and nothing of the old set is left
 
 
-def test_clipping_mixtures_are_divided_by_their_peak_and_named(folder, tmp_path):
+def test_clipping_mixtures_are_divided_by_their_peak_and_named(devtest_sources, tmp_path):
     done = synthesize(
-        load_sources(folder, "devtest"), tmp_path, MixtureParameters(2, 0.5, (60,), 1), classes=["gunshot"]
+        load_sources(devtest_sources, "devtest"), tmp_path, MixtureParameters(2, 0.5, (60,), 1), classes=["gunshot"]
     )
     lists = read_annotations(done.folder / "meta" / "event_list_devtest_gunshot.csv")
     (loud,) = [name for name, events in lists.items() if events]
@@ -253,13 +248,13 @@ def test_bad_parameters_are_named(bad, message):
         MixtureParameters(**bad)
 
 
-def test_bad_arguments_are_named(folder, tmp_path):
-    sources = load_sources(folder, "test")
+def test_bad_arguments_are_named(devtest_sources, tmp_path):
+    sources = load_sources(devtest_sources, "test")
     with pytest.raises(ValueError, match="classes: got dog, allowed: babycry, glassbreak, gunshot"):
         synthesize(sources, tmp_path, SMALL, classes=["dog"])
     with pytest.raises(ValueError, match="jobs: got 0"):
         synthesize(sources, tmp_path, SMALL, jobs=0)
     with pytest.raises(ValueError, match="split: got 'evaltest'"):
-        load_sources(folder, "evaltest")
+        load_sources(devtest_sources, "evaltest")
     with pytest.raises(ValueError, match="no source folder"):
         load_sources(tmp_path, "devtest")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from source_folder import make_sources
+import pytest
+from source_folder import make_sources, unchanged
 
 from mtfa_fast.experiments.config import Table1Config
 
@@ -17,12 +19,21 @@ TINY: dict[str, Any] = {
 ONE = TINY | {"classes": ("gunshot",), "variants": ("res",), "seeds": (0,)}
 
 
-def toy_sources(root: Path) -> Path:
-    """Train and test splits of the same files, of which the table must warn."""
+@pytest.fixture(scope="session")
+def toy_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Train and test splits of the same files, of which the table must warn. To change them, take a ``linked_copy``."""
+    root = tmp_path_factory.mktemp("toy_sources")
     for subset in ("devtrain", "devtest"):
         make_sources(root, subset=subset, events=3)
     shutil.copy(root / "bgs/audio/b000.wav", root / "bgs/audio/b001.wav")  # at 44.1 kHz: resampling takes its time
-    return root
+    with unchanged(root):
+        yield root
+
+
+@pytest.fixture
+def quick_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training begins after two chunks for mean and standard deviation."""
+    monkeypatch.setattr("mtfa_fast.training.loop.STATISTICS_CHUNKS", 2)
 
 
 def config(sources: Path, output: Path, **changes: Any) -> Table1Config:
