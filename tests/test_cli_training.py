@@ -78,18 +78,8 @@ def test_train_ends_with_a_weight_file(
 def test_synthesize_writes_the_official_layout(
     devtest_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "synthesize",
-        str(devtest_sources),
-        str(tmp_path / "out"),
-        "--split",
-        "test",
-        "-n",
-        "2",
-        "--class",
-        "gunshot",
-    ]
-    assert main([*command, "--ebr", "0", "--seed", "3"]) == 0
+    command = ["synthesize", str(devtest_sources), str(tmp_path / "out"), "--split", "test", "-n", "2"]
+    assert main([*command, "--class", "gunshot", "--ebr", "0", "--seed", "3"]) == 0
     out, err = capsys.readouterr()
     folder = Path(out.strip())
     assert "2 mixtures written, 0 already there" in err
