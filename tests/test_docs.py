@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from source_folder import make_sources
 
 import mtfa_fast
@@ -145,6 +146,19 @@ def anchors(page: Path) -> set[str]:
     """Of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_citation_is_of_this_version_and_the_readmes_paper() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == mtfa_fast.__version__
+    (paper,) = cited["references"]
+    authors = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
+    text = (ROOT / "README.md").read_text("utf-8")
+    entry = dict(re.findall(r"^  (\w+) = \{(.*)\}", text[text.index("@inproceedings") :], re.M))
+    assert (entry["title"], entry["author"], entry["year"]) == (paper["title"], authors, str(paper["year"]))
+    assert entry["doi"] == paper["doi"]
+    (preprint,) = (i["value"].removeprefix("arXiv:") for i in paper["identifiers"])
+    assert f"https://arxiv.org/abs/{preprint}" in text
 
 
 def test_table_1_is_that_of_its_file() -> None:
