@@ -137,8 +137,9 @@ def _theirs(contest: Contest, weights: Weights, peer: Contestant, path: Path, wa
             active = medfilt((found[:, k] > np.float32(c.threshold)).astype(np.float32), c.filter_frames)
             edges = np.flatnonzero(np.diff(np.concatenate([[0], active, [0]])))
             for first, last in edges.reshape(-1, 2).tolist():
-                end = min(last * hop, len(samples) / rate)
-                events.append(Event(c.name, first * hop, end, float(found[first:last, k].max())))
+                end, score = min(last * hop, len(samples) / rate), found[first:last, k].max()
+                if score >= np.float32(c.minimum_score):
+                    events.append(Event(c.name, first * hop, end, float(score)))
         return found, events
 
     def ready() -> tuple[Check, Callable[[], object]]:

@@ -30,8 +30,8 @@ def score_table(scores: dict[str, Any]) -> str:
     classes: dict[str, dict[str, Any]] = scores["classes"]
     ebrs = sorted({float(ebr) for row in classes.values() for ebr in row["by_ebr"]})
     config = Weights.load("rare-events").config
-    decisions = {c.name: f"{c.threshold:.3f}, {c.filter_frames}" for c in config.classes}
-    head = ["class", "threshold, filter", "mixtures", "events", "ER", "F1 %"]
+    decisions = {c.name: f"{c.threshold:.3f}, {c.filter_frames}, {c.minimum_score:g}" for c in config.classes}
+    head = ["class", "threshold, filter, minimum score", "mixtures", "events", "ER", "F1 %"]
     lines = [head + [f"ER at {ebr:+g} dB" for ebr in ebrs] + ["false alarms / h of background"]]
     for label, row in classes.items():
         line = [

@@ -84,11 +84,16 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ClassConfig:
-    """One event class: probability > ``threshold``, then a median over ``filter_frames`` frames."""
+    """One event class: probability > ``threshold``, then a median over ``filter_frames`` frames.
+
+    Of the events that remain those count whose highest probability is at least ``minimum_score``. The paper has no
+    such rule, and 0 is none: with two thresholds, the lower one says where an event begins, the higher one whether.
+    """
 
     name: str
     threshold: float = 0.5
     filter_frames: int = 27  # 540 ms
+    minimum_score: float = 0.0
 
     def __post_init__(self) -> None:
         require(
@@ -100,12 +105,14 @@ class ClassConfig:
             self.name,
             "printable text without spaces at its ends",
         )
-        require(
-            isinstance(self.threshold, (int, float)) and 0 <= self.threshold <= 1,
-            f"threshold of {self.name}",
-            self.threshold,
-            "0 <= threshold <= 1",
-        )
+        for name in ("threshold", "minimum_score"):
+            value = getattr(self, name)
+            require(
+                isinstance(value, (int, float)) and 0 <= value <= 1,
+                f"{name} of {self.name}",
+                value,
+                f"0 <= {name} <= 1",
+            )
         require_int(f"filter_frames of {self.name}", self.filter_frames, 1)
         require(self.filter_frames % 2 == 1, f"filter_frames of {self.name}", self.filter_frames, "an odd number")
 

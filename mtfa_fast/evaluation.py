@@ -7,6 +7,7 @@ mean of the classes' error rates.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -75,7 +76,7 @@ def evaluate_probabilities(
     criterion: Criterion = ONSET_ONLY,
     facts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Scores of stored probabilities under ``config``'s thresholds and filters (default: the set's own)."""
+    """Scores of stored probabilities under ``config``'s decisions (default: the set's own)."""
     config = config or kept.config
     detections = {result.source: result.events for result in kept.results(config)}
     labels = {r.label for r in kept.recordings}
@@ -86,10 +87,8 @@ def evaluate_probabilities(
         )
         for label in wanted
     }
-    decided = {
-        "decisions": {c.name: {"threshold": c.threshold, "filter_frames": c.filter_frames} for c in config.classes}
-    }
-    known = {"files_md5": _digest(r.name for r in kept.recordings), **decided}
+    decisions = {c.pop("name"): c for c in map(dataclasses.asdict, config.classes)}
+    known = {"files_md5": _digest(r.name for r in kept.recordings), "decisions": decisions}
     return Evaluation(scores, criterion, {**known, **(facts or {})})
 
 

@@ -7,14 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from . import _core
 from .config import Config
-
-Number = TypeVar("Number", float, int)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Result:
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
-        """Events by the config's thresholds and filters (section 3.1 of the paper).
+        """Events by the config's thresholds and filters (section 3.1 of the paper) and smallest scores.
 
         A run of active frames starts at first x hop and ends at (last + 1) x hop, at most ``duration``.
         """
@@ -58,9 +56,11 @@ class Result:
         )
         found = []
         for k, frames, score in zip(labels.tolist(), bounds.tolist(), peaks.tolist(), strict=True):
-            onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
             # A run can bridge frames that are all NaN; a score stays a number, as JSON and sorting want it.
-            found.append(Event(classes[k].name, onset, offset, 0.0 if math.isnan(score) else score))
+            score = 0.0 if math.isnan(score) else score
+            if score >= np.float32(classes[k].minimum_score):
+                onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
+                found.append(Event(classes[k].name, onset, offset, score))
         return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
 
     def __iter__(self) -> Iterator[Event]:
@@ -74,13 +74,16 @@ class Result:
         *,
         threshold: float | Mapping[str, float] | None = None,
         filter_frames: int | Mapping[str, int] | None = None,
+        minimum_score: float | Mapping[str, float] | None = None,
     ) -> Result:
         """The same recording decided differently, without running the network again.
 
         One number for all classes, or a mapping from some class names to numbers; what is not given stays.
-        Raises ValueError naming an unknown class or a value outside 0 <= threshold <= 1, odd filter_frames >= 1.
+        Raises ValueError naming an unknown class or a value outside 0 <= threshold, minimum_score <= 1, odd
+        filter_frames >= 1.
         """
-        return dataclasses.replace(self, config=decide(self.config, threshold=threshold, filter_frames=filter_frames))
+        config = decide(self.config, threshold=threshold, filter_frames=filter_frames, minimum_score=minimum_score)
+        return dataclasses.replace(self, config=config)
 
 
 def decide(
@@ -88,22 +91,19 @@ def decide(
     *,
     threshold: float | Mapping[str, float] | None = None,
     filter_frames: int | Mapping[str, int] | None = None,
+    minimum_score: float | Mapping[str, float] | None = None,
 ) -> Config:
-    """``config`` with other thresholds and filter lengths; arguments and errors as of :meth:`Result.with_`."""
-    thresholds = _per_class(config, "threshold", threshold)
-    filters = _per_class(config, "filter_frames", filter_frames)
+    """``config`` with other decisions; arguments and errors as of :meth:`Result.with_`."""
+    given = {"threshold": threshold, "filter_frames": filter_frames, "minimum_score": minimum_score}
+    changes = {field: _per_class(config, field, value) for field, value in given.items() if value is not None}
     classes = tuple(
-        dataclasses.replace(
-            c, threshold=thresholds.get(c.name, c.threshold), filter_frames=filters.get(c.name, c.filter_frames)
-        )
+        dataclasses.replace(c, **{field: by_class[c.name] for field, by_class in changes.items() if c.name in by_class})
         for c in config.classes
     )
     return dataclasses.replace(config, classes=classes)
 
 
-def _per_class(config: Config, name: str, value: Number | Mapping[str, Number] | None) -> dict[str, Number]:
-    if value is None:
-        return {}
+def _per_class(config: Config, name: str, value: float | Mapping[str, float]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return dict.fromkeys(config.class_names, value)
     unknown = sorted(set(value) - set(config.class_names))

@@ -2,8 +2,9 @@
 
 A median filter and a threshold commute: the binary median of ``p > t`` is ``median(p) > t``. So each filter length
 costs one median filtering of the probabilities q, after which frame t starts an event for exactly the thresholds in
-[q[t-1], q[t]). The number of events, and of reference events that are found, is then a sum of such intervals: sorting
-their ends and adding up gives the error rate at every threshold that makes a difference.
+[q[t-1], q[t]). Where events must reach a score, the run from t must also get to a frame that has it: the upper bound is
+then the least q on the way there. The number of events, and of reference events that are found, is a sum of such
+intervals: sorting their ends and adding up gives the error rate at every threshold that makes a difference.
 """
 
 from __future__ import annotations
@@ -86,12 +87,12 @@ class References:
         for row, frames in zip(self._alone, alone, strict=True):
             row[: len(frames)] = frames
 
-    def hits(self, before: NDArray[np.int32], filtered: NDArray[np.int32]) -> list[Keys]:
-        """Bounds of the thresholds at which reference events are found."""
+    def hits(self, before: NDArray[np.int32], ceiling: NDArray[np.int32]) -> list[Keys]:
+        """Bounds of the thresholds at which reference events are found; arguments as of :func:`event_keys`."""
         keys = []
         if self._alone.size:
             # The union of each row's intervals: sorted by start, a piece ends where none reaches the next start.
-            low, high = before[self._alone], filtered[self._alone]
+            low, high = before[self._alone], ceiling[self._alone]
             low = np.where(high > low, low, np.iinfo(np.int32).max)
             order = np.argsort(low, axis=1)
             low, high = np.take_along_axis(low, order, 1), np.take_along_axis(high, order, 1)
@@ -101,7 +102,7 @@ class References:
             last = real & np.concatenate([first[:, 1:] | ~real[:, 1:], np.ones((len(low), 1), bool)], axis=1)
             keys += [_pack(low[first], _HIT_STARTS), _pack(reach[last], _HIT_ENDS)]
         for onsets, frames, times in self._crowds:
-            low, high = before[frames], filtered[frames]
+            low, high = before[frames], ceiling[frames]
             found = 0
             for threshold in np.unique(np.concatenate([low, high])[np.tile(high > low, 2)]):
                 now = _match(onsets, times[(low <= threshold) & (threshold < high)], self._collar)
@@ -111,10 +112,23 @@ class References:
         return keys
 
 
-def event_keys(before: NDArray[np.int32], filtered: NDArray[np.int32]) -> list[Keys]:
-    """Bounds of the thresholds at which each frame starts an event; values of the frames before and of the frames."""
-    rising = filtered > before
-    return [_pack(before[rising], _EVENT_STARTS), _pack(filtered[rising], _EVENT_ENDS)]
+def ceilings(filtered: NDArray[np.int32], reached: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """For each frame t the bound below which a threshold lets a run from t get to the first frame that is ``reached``.
+
+    That is the least value of ``filtered`` from t to that frame; the last frame is taken as reached.
+    """
+    # A running minimum from the right that starts anew at each reached frame: such frames' keys are smaller than all
+    # that lie to their right.
+    backwards = filtered[::-1].astype(np.int64)
+    level = np.cumsum(reached[::-1]) << 32
+    least: NDArray[np.int32] = (np.minimum.accumulate(backwards - level) + level)[::-1].astype(np.int32)
+    return least
+
+
+def event_keys(before: NDArray[np.int32], ceiling: NDArray[np.int32]) -> list[Keys]:
+    """Bounds of the thresholds at which each frame starts an event: value of the frame before, and ``ceilings``."""
+    rising = ceiling > before
+    return [_pack(before[rising], _EVENT_STARTS), _pack(ceiling[rising], _EVENT_ENDS)]
 
 
 def _groups(close: NDArray[np.bool_]) -> list[list[int]]:

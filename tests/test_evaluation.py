@@ -139,7 +139,7 @@ def test_the_json_holds_everything_and_is_json(drawn):
         data = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
         assert data["weights"] == "w" and data["protocol"]["collar_seconds"] == 0.5
         assert {"mtfa-fast", "numpy", "python"} <= set(data["versions"])
-        assert data["decisions"]["gunshot"] == {"threshold": 0.5, "filter_frames": 5}
+        assert data["decisions"]["gunshot"] == {"threshold": 0.5, "filter_frames": 5, "minimum_score": 0.0}
         assert data["classes"]["gunshot"]["by_ebr"]["-6"]["events"] > 0
         console = Console(file=io.StringIO(), width=160)
         console.print(evaluation.table())

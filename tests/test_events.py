@@ -51,6 +51,8 @@ def test_other_thresholds_and_filters_without_running_again() -> None:
     assert list(result) == EXPECTED
     assert again.probabilities is result.probabilities
     assert list(again.with_(threshold=1, filter_frames=3)) == []
+    assert list(again.with_(minimum_score={"gunshot": 0.75})) == list(again)  # at least
+    assert [e.score for e in again.with_(minimum_score=0.76)] == [np.float32(0.9).item()]
     assert list(result.with_()) == EXPECTED
 
 
@@ -61,6 +63,7 @@ def test_other_thresholds_and_filters_without_running_again() -> None:
         ({"threshold": {"baby cry": -0.1}}, "threshold of baby cry: got -0.1"),
         ({"threshold": {"dog": 0.5}}, "threshold: got class dog, allowed: gunshot, baby cry"),
         ({"filter_frames": 4}, "filter_frames of gunshot: got 4, allowed: an odd number"),
+        ({"minimum_score": 1.5}, "minimum_score of gunshot: got 1.5, allowed: 0 <= minimum_score <= 1"),
         ({"threshold": "0.5"}, "threshold of gunshot: got '0.5'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from face import CONFIG, HOP, make_weights
 from lively import alone, lively_network, spectrograms
 from networks import random_log_mel
 
+from mtfa_fast import ops
 from mtfa_fast.engine.gpu import GpuEngine, batches, engine
 from mtfa_fast.engine.gpu.blocks import Choice
 from mtfa_fast.engine.gpu.network import Network
+from mtfa_fast.engine.gpu.scores import keep_scored
+from mtfa_fast.events import Result, decide
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.postprocess import runs, threshold_and_filter
@@ -148,8 +152,31 @@ def test_events_on_the_device(device: str) -> None:
         for k in range(2):
             spans = detected.runs[row, k, : detected.counts[row, k]].cpu().numpy()
             np.testing.assert_array_equal(spans, runs(active[:, k]))
+    best = probabilities[:, :, 1].max(1)
+    strict = decide(CONFIG, minimum_score={CONFIG.class_names[1]: float(np.sort(best)[1])})
+    scored = GpuEngine(dataclasses.replace(make_weights(), config=strict), device=device, precision="fp32")
+    np.testing.assert_array_equal(scored.detect(waves).counts[:, 1].cpu(), (best >= np.sort(best)[1]))
     equal = found.detect(torch.stack([waves[0], waves[0]]))
     np.testing.assert_allclose(equal.probabilities[1].cpu().numpy(), probabilities[0, :41], atol=1e-6)
+
+
+def test_smallest_scores_on_the_device(device: str) -> None:
+    config = decide(CONFIG, filter_frames=3, minimum_score=dict(zip(CONFIG.class_names, (0.0, 0.95), strict=True)))
+    probabilities = torch.rand(4, 101, 2)
+    probabilities[1] = 0  # no events
+    (limits, filters, least) = zip(
+        *((c.threshold, c.filter_frames, c.minimum_score) for c in config.classes), strict=True
+    )
+    found = ops.detect_runs(probabilities.to(device), limits, filters)
+    spans, counts = (x.cpu().numpy() for x in keep_scored(probabilities.to(device), *found, least))
+    assert (counts[:, 0] == found[1][:, 0].cpu().numpy()).all() and 0 < counts[0, 1] < found[1][0, 1]
+    for row, p in enumerate(probabilities.numpy()):
+        result = Result(p, config, "x", 1e9)
+        for k, name in enumerate(config.class_names):
+            expected = [(e.onset, e.offset) for e in result if e.label == name]
+            assert counts[row, k] == len(expected) and (spans[row, k, len(expected) :] == -1).all()
+            seconds = spans[row, k, : len(expected)] * config.features.frame_seconds
+            np.testing.assert_allclose(seconds, np.reshape(expected, (-1, 2)))
 
 
 def test_a_detector_of_many_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, device: str) -> None:

@@ -44,16 +44,22 @@ def random_set(rng: np.random.Generator) -> ProbabilitySet:
     return ProbabilitySet(CONFIG, tuple(recordings))
 
 
-def scores(kept: ProbabilitySet, label: str, threshold: float, filter_frames: int, collar: float):
-    config = decide(kept.config, threshold={label: threshold}, filter_frames={label: filter_frames})
+def scores(kept: ProbabilitySet, label: str, threshold: float, filter_frames: int, least: float, collar: float):
+    config = decide(
+        kept.config,
+        threshold={label: threshold},
+        filter_frames={label: filter_frames},
+        minimum_score={label: least},
+    )
     return evaluate_probabilities(kept, config, criterion=Criterion(collar)).classes[label]
 
 
+@pytest.mark.parametrize("minimum_scores", [(0.0,), (0.0, 0.1, 0.3, 0.8)])
 @pytest.mark.parametrize("objective", ["error_rate", "f1"])
-def test_same_optimum_as_brute_force(objective):
+def test_same_optimum_as_brute_force(objective, minimum_scores):
     rng = np.random.default_rng(5)
     sign = 1 if objective == "error_rate" else -1
-    tried = 0
+    tried = higher = 0
     while tried < 14:
         kept = random_set(rng)
         collar = float(rng.choice([0.02, 0.1, 0.2]))
@@ -63,22 +69,37 @@ def test_same_optimum_as_brute_force(objective):
                 continue
             tried += 1
             values = np.unique(np.concatenate([[0, 1], *(r.probabilities[:, k] for r in own)]).astype(np.float32))
-            everything = [scores(kept, label, float(t), w, collar) for w in (1, 3, 5, 7, 9) for t in values.tolist()]
+            everything = [
+                scores(kept, label, t, w, least, collar)
+                for w in (1, 3, 5, 7, 9)
+                for t in values.tolist()
+                for least in minimum_scores
+            ]
             best = min(sign * getattr(s, objective) for s in everything)
             other = "f1" if objective == "error_rate" else "error_rate"
             second = min(-sign * getattr(s, other) for s in everything if sign * getattr(s, objective) == best)
-            (choice,) = tune(kept, classes=[label], longest_filter=9, objective=objective, collar=collar).choices
+            (choice,) = tune(
+                kept,
+                classes=[label],
+                longest_filter=9,
+                minimum_scores=minimum_scores,
+                objective=objective,
+                collar=collar,
+            ).choices
+            higher += choice.minimum_score > 0
             for threshold in (
                 choice.threshold,
                 choice.low,
                 float(np.nextafter(np.float32(choice.high), np.float32(0))),
             ):
-                score = scores(kept, label, max(threshold, choice.low), choice.filter_frames, collar)
+                threshold = max(threshold, choice.low)
+                score = scores(kept, label, threshold, choice.filter_frames, choice.minimum_score, collar)
                 assert score.counts == choice.counts
                 assert sign * getattr(score, objective) == pytest.approx(best, abs=1e-9)
                 assert -sign * getattr(score, other) == pytest.approx(second, abs=1e-9)
             assert choice.low <= choice.threshold <= choice.high
             assert np.float32(choice.threshold) == choice.threshold
+    assert higher > 0 or len(minimum_scores) == 1
 
 
 @pytest.mark.parametrize(("n", "longest"), [(1, 1), (1, 7), (2, 5), (50, 1), (50, 21), (9000, 33), (30, 101)])
@@ -141,6 +162,7 @@ def test_tuned_decisions_go_into_the_weight_file(tmp_path):
     [
         ({"classes": ["dog"]}, "classes: got dog, allowed: a"),
         ({"longest_filter": 4}, "longest_filter: got 4, allowed: an odd number"),
+        ({"minimum_scores": [0.5, 1.5]}, r"minimum_scores: got \[0.5, 1.5\], allowed: numbers from 0 to 1"),
         ({"objective": "accuracy"}, "objective: got 'accuracy'"),
         ({"collar": 0.0}, "collar: got 0.0"),
         ({}, "classes: a has no reference events in the set"),

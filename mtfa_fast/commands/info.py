@@ -80,7 +80,8 @@ def _engine(source: str) -> Iterator[Row]:
         f"{network.variant}, {network.channels} channels, {network.hidden} GRU units, {features.sample_rate} Hz",
     )
     for c in weights.config.classes:
-        yield "class", f"{c.name}: probability > {c.threshold:g}, median over {c.filter_frames} frames"
+        score = f", score at least {c.minimum_score:g}" if c.minimum_score else ""
+        yield "class", f"{c.name}: probability > {c.threshold:g}, median over {c.filter_frames} frames{score}"
     explained = CpuEngine(weights).explain()
     for name, reason in explained.pop("reasons").items():
         explained[name] = reason

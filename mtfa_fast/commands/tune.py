@@ -1,4 +1,4 @@
-"""``mtfa-fast tune``: the best threshold and filter length of each class on annotated mixtures."""
+"""``mtfa-fast tune``: the best decision for each class on annotated mixtures."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def tune(
     classes: ClassesOption = None,
     objective: Annotated[Literal["error_rate", "f1"], Parameter(help="What is to be best.")] = "error_rate",
     longest_filter: Annotated[int, Parameter(help="Median filters up to so many frames, odd.")] = 101,
+    scores: Annotated[
+        bool, Parameter(help="Also choose the score that an event must reach, in steps of 0.05 (not in the paper).")
+    ] = False,
     collar: CollarOption = 0.5,
     jobs: JobsOption = 2,
     threads: ThreadsOption = None,
@@ -75,6 +78,7 @@ def tune(
                 kept,
                 classes=classes,
                 longest_filter=longest_filter,
+                minimum_scores=[i / 20 for i in range(20)] if scores else [0.0],
                 objective=objective,
                 collar=collar,
                 progress=progress,
@@ -90,7 +94,7 @@ def _show(before: Config, tuning: Tuning) -> None:
     from rich.table import Table
 
     table = Table(title="Best decisions (before)")
-    for name in ("class", "threshold", "equally good", "filter", "ER", "F1 %"):
+    for name in ("class", "threshold", "equally good", "filter", "score", "ER", "F1 %"):
         table.add_column(name, justify="left" if name == "class" else "right")
     old = {c.name: c for c in before.classes}
     for c in tuning.choices:
@@ -99,6 +103,7 @@ def _show(before: Config, tuning: Tuning) -> None:
             f"{c.threshold:.4f} ({old[c.label].threshold:g})",
             f"{c.low:.4f} to {c.high:.4f}",
             f"{c.filter_frames} ({old[c.label].filter_frames})",
+            f"{c.minimum_score:g} ({old[c.label].minimum_score:g})",
             f"{c.counts.error_rate:.3f}",
             f"{100 * c.counts.f1:.1f}",
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..extras import needs
 from ..files import write_beside
-from .view import View, columns_of
+from .view import View, columns_of, decision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def _probability(axis: Axes, view: View, k: int) -> None:
     axis.fill_between(times, values, color=colour, alpha=0.25, linewidth=0)
     axis.plot(times, values, color=colour, linewidth=1.0, label=kind.name)
     axis.axhline(kind.threshold, color="black", linestyle=(0, (4, 3)), linewidth=0.8, label="threshold")
-    axis.set_title(f"Probability: {kind.name} (dashed: threshold {kind.threshold:g})", loc="left", parse_math=False)
+    axis.set_title(f"Probability: {kind.name} (dashed: {decision(kind)})", loc="left", parse_math=False)
     axis.set_ylim(0, 1.04)
     axis.set_yticks([0, 0.5, 1])
     axis.grid(axis="x", **_GRID)

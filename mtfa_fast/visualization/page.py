@@ -21,7 +21,7 @@ from ..files import write_beside
 from ..metrics import LabelledSpan
 from . import images
 from .sound import sound_element
-from .view import View, columns_of
+from .view import View, columns_of, decision
 
 AudioFormat = Literal["opus", "flac", "none"]
 AUDIO_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
@@ -127,14 +127,14 @@ def _axis(view: View) -> Iterator[str]:
         for position, hz in view.hz_ticks(0.06)
     )
     yield f'<div class="lane spectrogram">{ticks}</div>'
-    thresholds = {c.name: c.threshold for c in view.config.classes}
+    decisions = {c.name: decision(c) for c in view.config.classes}
     rows = '<span class="row detected">detected</span>'
     if view.reference is not None:
         rows += '<span class="row reference">annotation</span>'
     for k, label in enumerate(view.labels):
         name = f'<b><i class="swatch" aria-hidden="true"></i><span>{escape(label)}</span></b>'
-        if label in thresholds:
-            name += f'<span class="value" id="value{k}"></span><small>threshold {thresholds[label]:g}</small>'
+        if label in decisions:
+            name += f'<span class="value" id="value{k}"></span><small>{decisions[label]}</small>'
         yield f'<div class="{_lane_class(view, label)}" style="--colour:{view.colour(label)}">{name}{rows}</div>'
 
 
@@ -185,7 +185,7 @@ def _curve(view: View, k: int) -> str:
     kind = view.config.classes[k]
     level = f"{1000 * (1 - kind.threshold):g}"
     return (
-        f'<svg role="img" aria-label="Probability of {escape(kind.name)} over time, threshold {kind.threshold:g}" '
+        f'<svg role="img" aria-label="Probability of {escape(kind.name)} over time, {decision(kind)}" '
         f'viewBox="0 0 {columns} 1000" preserveAspectRatio="none" style="{_place(view, columns * group)}">'
         f'<polygon data-value="value{k}" points="{" ".join(f"{x:g},{y}" for x, y in points)}"/>'
         f'<line x1="0" x2="{columns}" y1="{level}" y2="{level}"/></svg>'

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import audio
-from ..config import Config
+from ..config import ClassConfig, Config
 from ..data.annotations import Annotation, by_name, read_annotations
 from ..detector import Detector
 from ..engine.tiles import STEP
@@ -189,3 +189,9 @@ def columns_of(values: NDArray[np.float32], reduce: Callable[..., Any]) -> tuple
     # The last column may want values beyond the end: the last one again.
     grouped = np.pad(values, padding, mode="edge").reshape(-1, group, *values.shape[1:])
     return reduce(grouped, axis=1), group
+
+
+def decision(kind: ClassConfig) -> str:
+    """What stands beside a class's probability."""
+    score = f", score at least {kind.minimum_score:g}" if kind.minimum_score else ""
+    return f"threshold {kind.threshold:g}{score}"

@@ -26,6 +26,7 @@ from .blocks import Choice, Timer, seconds
 from .device import Device, Pending
 from .graphs import Programs
 from .network import Network
+from .scores import keep_scored
 from .stream import Batcher, Clip, GpuStream
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -152,7 +153,7 @@ class GpuEngine:
     def detect(self, waves: Tensor | Sequence[Tensor]) -> Detections:
         """Mono samples (B, n), or (n,) each of any lengths, on the engine's device -> events there; nothing waits.
 
-        Section 3.1 of the paper from spectrogram to decision, with the config's thresholds and filters.
+        Section 3.1 of the paper from spectrogram to decision, with the config's thresholds, filters and minimum scores.
         """
         for i, wave in enumerate(waves):
             if wave.ndim != 1 or len(wave) < 1 or wave.device != self.device:
@@ -168,6 +169,7 @@ class GpuEngine:
             classes = self.config.classes
             # Zeros behind a clip's end are what the decision assumes there anyway.
             runs, counts = ops.detect_runs(joined, [c.threshold for c in classes], [c.filter_frames for c in classes])
+            runs, counts = keep_scored(joined, runs, counts, [c.minimum_score for c in classes])
             return Detections(hand_over(joined), hand_over(runs), hand_over(counts), frames)
 
     def warmup(self, shapes: Iterable[tuple[int, int]] = ((1, 1_501),)) -> None:
