@@ -19,12 +19,15 @@ from mtfa_fast.benchmark.rows import Row, fastest
 from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.benchmark.timing import Ratio
 
+WITHIN = 0.1
+
 
 @dataclass(frozen=True)
 class Pair:
     """The ratio of one row to the fastest of ours in both runs."""
 
     what: str
+    base_seconds: tuple[float, float]  # of ours
     first: Ratio
     second: Ratio
 
@@ -38,9 +41,9 @@ class Pair:
         return max(self.first.middle, self.second.middle) / min(self.first.middle, self.second.middle) - 1
 
 
-def pairs(first: Path, second: Path) -> Iterator[Pair]:
-    """Of every section that both folders (``--out`` of benchmarks.run) have for the same device."""
-    for path in sorted(first.glob("*/*.json")):
+def pairs(first: Path, second: Path, device: str = "*") -> Iterator[Pair]:
+    """Of every section that both folders (``--out`` of benchmarks.run) have for the same device, or for one device."""
+    for path in sorted(first.glob(f"{device}/*.json")):
         device, section = path.parent.name, path.stem
         groups: dict[tuple[str, int, int], list[Row]] = {}
         for row in rows_of(load(first, device, section)):
@@ -52,11 +55,12 @@ def pairs(first: Path, second: Path) -> Iterator[Pair]:
                 assert base is not None
                 if row is base or _key(row) not in others or _key(base) not in others:
                     continue
-                ratios = base.ratio(row), others[_key(base)].ratio(others[_key(row)])
-                if ratios[0] and ratios[1]:
+                again = others[_key(base)]
+                ratios = base.ratio(row), again.ratio(others[_key(row)])
+                if ratios[0] and ratios[1] and base.times and again.times:
                     part, batch, frames = shape
                     what = f"{section}, {part}, {batch} x {frames}: {row.name} to {base.name}"
-                    yield Pair(what, ratios[0], ratios[1])
+                    yield Pair(what, (base.times.median, again.times.median), ratios[0], ratios[1])
 
 
 def _key(row: Row) -> tuple[str, str, int, int]:
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
-    parser.add_argument("--within", type=float, default=0.1, help="default: %(default)s")
+    parser.add_argument("--within", type=float, default=WITHIN, help="default: %(default)s")
     options = parser.parse_args(arguments)
     found = list(pairs(options.first, options.second))
     called = [pair for pair in found if pair.called]

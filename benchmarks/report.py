@@ -1,13 +1,12 @@
 """The README's tables, the table of what was searched and the plots, from the result files and nothing else.
 
-python -m benchmarks.report             of the device measured last: README.md, benchmarks/README.md, docs/images/*.svg
+python -m benchmarks.report             of the device measured last: README.md, docs/images/*.svg, other pages' tables
 python -m benchmarks.report --print     the tables on standard output, nothing written
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,8 @@ from mtfa_fast.benchmark.text import is_ours, of_peak
 from mtfa_fast.config import Config
 from mtfa_fast.files import write_beside
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-IMAGES = ROOT / "docs" / "images"
-SEARCHED = ROOT / "benchmarks" / "README.md"
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
-PROOF_START, PROOF_END = "<!-- benchmark line: start -->", "<!-- benchmark line: end -->"
-SCORES = RESULTS / "rare-events.json"  # of the shipped weights, by mtfa-fast evaluate
-SCORES_START, SCORES_END = "<!-- accuracy: start -->", "<!-- accuracy: end -->"
 NOTHING = "–"
 
 
@@ -34,13 +27,13 @@ class Results:
     """One device's sections; those that were not measured are empty."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        self._folder, self._device = folder, device
+        self.folder, self.device = folder, device
         self.headline = self.section("headline")
         if self.headline is None:
             raise FileNotFoundError(f"{folder / device}: no headline.json; run python -m benchmarks.run")
 
     def section(self, name: str) -> Section | None:
-        return load(self._folder, self._device, name)
+        return load(self.folder, self.device, name)
 
     def rows(self, section: str, part: str | None = None) -> list[Row]:
         return rows_of(self.section(section), part)
@@ -208,15 +201,6 @@ def replaced(text: str, tables: str, start: str = START, end: str = END) -> str:
     return f"{before}{start}\n{tables}{end}{rest.split(end)[1]}"
 
 
-def pages(results: Results) -> Iterator[tuple[Path, str]]:
-    """Each page that shows results, and its text as it should be."""
-    text = replaced(README.read_text(encoding="utf-8"), render(results))
-    text = replaced(text, proof(results), PROOF_START, PROOF_END)
-    scores = json.loads(SCORES.read_text(encoding="utf-8"))
-    yield README, replaced(text, accuracy(scores), SCORES_START, SCORES_END)
-    yield SEARCHED, replaced(SEARCHED.read_text(encoding="utf-8"), render_search(results))
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/results")
@@ -231,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(render(results), render_search(results), sep="\n", end="")
         return 0
     from benchmarks import plots
+    from benchmarks.pages import pages  # which takes its tables from here
 
     for path in plots.draw(results, IMAGES):
         print(path)

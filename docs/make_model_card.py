@@ -31,7 +31,7 @@ def score_table(scores: dict[str, Any]) -> str:
     ebrs = sorted({float(ebr) for row in classes.values() for ebr in row["by_ebr"]})
     config = Weights.load("rare-events").config
     decisions = {c.name: f"{c.threshold:.3f}, {c.filter_frames}, {c.minimum_score:g}" for c in config.classes}
-    head = ["class", "threshold, filter, minimum score", "mixtures", "events", "ER", "F1 %"]
+    head = ["class", "threshold, filter, minimum score", "mixtures", "events", "ER", "F1 %", "missed", "false"]
     lines = [head + [f"ER at {ebr:+g} dB" for ebr in ebrs] + ["false alarms / h of background"]]
     for label, row in classes.items():
         line = [
@@ -41,11 +41,13 @@ def score_table(scores: dict[str, Any]) -> str:
             row["events"],
             f"{row['error_rate']:.2f}",
             f"{100 * row['f1']:.1f}",
+            row["events"] - row["correct"],
+            row["detections"] - row["correct"],
         ]
         line += [f"{row['by_ebr'][f'{ebr:g}']['error_rate']:.2f}" for ebr in ebrs]
         lines.append([*line, f"{row['false_alarms_per_hour']:.0f}"])
     mean = ["**mean**", "", "", "", f"**{scores['error_rate']:.2f}**", f"**{100 * scores['f1']:.1f}**"]
-    lines.append(mean + [""] * (len(ebrs) + 1))
+    lines.append(mean + [""] * (len(ebrs) + 3))
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 

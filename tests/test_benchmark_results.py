@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare as compare_runs
-from benchmarks import plots, report, run
+from benchmarks import pages, plots, report, run
 from benchmarks.contest import Contest, Plan
 from benchmarks.results_files import device_name, load, newest, rows_of, save
 from mtfa_fast.benchmark import timing
@@ -86,8 +86,22 @@ def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
 def test_pages_have_the_numbers_of_the_files() -> None:
     device = newest(report.RESULTS)
     assert device is not None
-    for path, text in report.pages(report.Results(report.RESULTS, device)):
+    for path, text in pages.pages(report.Results(report.RESULTS, device)):
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m benchmarks.report"
+
+
+def test_experiments_on_the_same_recordings_are_listed_by_their_steps() -> None:
+    def result(steps: int, sha256: str, rates: list[float]) -> dict[str, Any]:
+        part = {"mean": sum(rates) / len(rates), "standard_deviation": 0.25 if len(rates) > 1 else None}
+        return {
+            "settings": {"variants": ["res"], "steps_per_epoch": steps, "epochs": 3, "batch_size": 8, "seeds": rates},
+            "data": {"train": {"sha256": sha256}, "test": {"sha256": sha256}},
+            "rows": [{"variant": "res", "set": "test", "average": {"error_rate": part, "f1": part}}],
+        }
+
+    text = pages.budgets([result(100, "a", [0.5, 1.0]), result(10, "a", [0.75]), result(50, "b", [0.1])])
+    assert text.splitlines()[0] == "| steps x chunks | seeds | ResRNN ER | ResRNN F1 % |"
+    assert text.splitlines()[2:] == ["| 30 x 8 | 1 | 0.75 | 75 |", "| 300 x 8 | 2 | 0.75 ± 0.25 | 75 ± 25 |"]
 
 
 def test_plots_show_the_numbers_of_the_files() -> None:
@@ -114,6 +128,10 @@ def test_two_runs_are_compared_ratio_by_ratio(tmp_path: Path, capsys: pytest.Cap
     assert "8.0%         5.00x         5.40x  headline, network, 1 x 1501: torch fp32 to mtfa-fast bf16" in out
     assert "1 ratios called in both runs, 0 not" in out
     assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "c")]) == 1
+    sentence = pages.two_runs(tmp_path / "a", report.Results(tmp_path / "c", device_name(FACTS)))
+    assert sentence.startswith("Of 1 ratios that both runs call, 0 agree within 10 %. 20.0 % apart: headline, ")
+    assert "torch fp32 to mtfa-fast bf16, 5.00x and 6.00x of 200 ms and 200 ms." in sentence
+    assert pages.two_runs(tmp_path / "nothing", report.Results(tmp_path / "c", device_name(FACTS))) == ""
     assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "nothing")]) == 1
     assert "no ratio that both runs call" in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ after ``<!-- runs -->`` or the README's ``<!-- command: detect -->`` they are ru
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -22,7 +23,7 @@ from source_folder import make_sources
 import mtfa_fast
 from mtfa_fast import ops
 from mtfa_fast.cli import app, main
-from mtfa_fast.experiments.report import markdown
+from mtfa_fast.experiments.config import Table1Config
 from mtfa_fast.nn.modules import MTFA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,6 +86,27 @@ def test_python(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_command_lines_are_understood(block: Block) -> None:
     for arguments in commands(block):
         app.parse_args(arguments, exit_on_error=False, print_error=False)
+
+
+def test_the_command_of_table_1_is_that_of_its_file() -> None:
+    (block,) = (b for b in SHELL if b.mark == "table1")
+    (arguments,) = commands(block)
+    _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in bound.arguments.items()}
+    settings = Table1Config(**given)
+    result = json.loads((ROOT / "benchmarks" / "results" / "table1.json").read_text("utf-8"))
+    asked = settings.identity() | {"variants": list(settings.variants), "seeds": list(settings.seeds)}
+    assert json.loads(json.dumps(asked)) == result["settings"]
+
+
+def test_the_model_cards_scores_are_those_of_their_file() -> None:
+    """And the thresholds beside them the weight file's."""
+    spec = importlib.util.spec_from_file_location("make_model_card", ROOT / "docs" / "make_model_card.py")
+    assert spec is not None and spec.loader is not None
+    card = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(card)
+    text = card.CARD.read_text("utf-8")
+    assert card.put(text, "scores", card.score_table(json.loads(card.SCORES.read_text("utf-8")))) == text
 
 
 @pytest.mark.parametrize("block", [b for b in SHELL if b.mark in ("runs", "command: detect")], ids=str)
@@ -159,10 +181,3 @@ def test_the_citation_is_of_this_version_and_the_readmes_paper() -> None:
     assert entry["doi"] == paper["doi"]
     (preprint,) = (i["value"].removeprefix("arXiv:") for i in paper["identifiers"])
     assert f"https://arxiv.org/abs/{preprint}" in text
-
-
-def test_table_1_is_that_of_its_file() -> None:
-    result = json.loads((ROOT / "benchmarks" / "results" / "table1.json").read_text("utf-8"))
-    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
-    shown = page.split("<!-- table1: start -->\n")[1].split("<!-- table1: end -->")[0]
-    assert shown.strip() == markdown(result).strip()
