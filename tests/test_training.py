@@ -258,7 +258,7 @@ training.train(config(Path({str(sources)!r}), Path({str(tmp_path / "run")!r}), e
 """)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(launch, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "strides" not in done.stderr, done.stderr
     ranks = [[line.split() for line in (tmp_path / f"rank{r}.txt").read_text().splitlines()] for r in (0, 1)]
     assert len(ranks[0]) == len(ranks[1]) == 4
     for (data, bits), (other_data, other_bits) in zip(*ranks, strict=True):

@@ -92,5 +92,7 @@ def placed(config: Config, device: torch.device) -> SEDNet:
     net = SEDNet(config).to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # contiguous() would leave a 1x1 kernel's strides, which are right for both layouts, and DDP warn of its
+            # gradient's.
+            parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last).copy_(parameter.detach())
     return net

@@ -18,7 +18,9 @@ constexpr int kTileInputs = 32;  // bf16 values of one row of A
 inline float (*emulated_tiles()) [kTileRows16][kTileBytes / 4] {
   static thread_local float tiles[8][kTileRows16][kTileBytes / 4];
   return tiles;
-} MTFA_INLINE void configure_tiles() {}
+}
+
+MTFA_INLINE void configure_tiles() {}
 MTFA_INLINE void release_tiles() {}
 template <int kTile>
 inline void tile_zero() {
