@@ -39,7 +39,7 @@ def compile_for_cpu(sources: Path, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def shim_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which("g++") is None:
-        pytest.skip("g++, which compiles the CUDA kernels for the CPU, is absent")
+        pytest.skip("no g++ to compile the CUDA kernels for the CPU with (apt install g++)")
     loaded = library.open_library(compile_for_cpu(CUDA, tmp_path_factory.mktemp("cuda_shim")))
     assert isinstance(loaded, ctypes.CDLL), loaded
     return loaded

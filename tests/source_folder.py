@@ -15,7 +15,8 @@ import yaml
 
 RATE = 44_100
 CLASSES = ("babycry", "glassbreak", "gunshot")
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "rare_events"  # real recordings, where they exist
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "rare_events"  # real recordings, where they exist
+NO_RECORDINGS = "no real recordings here (shared/data/rare_events beside the project)"
 
 
 def make_sources(root: Path, *, backgrounds: int = 3, events: int = 2, subset: str = "devtest", seed: int = 0) -> Path:

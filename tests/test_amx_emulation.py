@@ -27,7 +27,7 @@ FLAGS = [
 
 
 @pytest.mark.skipif(not _core.has_avx512_bf16(), reason="the vector half of the AMX kernels needs AVX512_BF16")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the emulation with")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the emulation with (apt install g++)")
 def test_products_on_emulated_tiles(tmp_path: Path) -> None:
     program = tmp_path / "conv_tiles_test"
     source = ROOT / "tests" / "cpp" / "amx" / "conv_tiles_test.cpp"

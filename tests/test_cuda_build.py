@@ -21,7 +21,7 @@ NVCC = shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which("/usr/loc
 def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The library and what ptxas said about it."""
     if NVCC is None:
-        pytest.skip("nvcc, which compiles the CUDA kernels, is absent")
+        pytest.skip("no nvcc to compile the CUDA kernels with (CUDA toolkit 12.8 or newer, in PATH or CUDACXX)")
     folder = tmp_path_factory.mktemp("cuda_build")
     assert TARGETS is not None
     targets = [f"-gencode=arch=compute_{t},code=sm_{t}" for t in TARGETS.group(1).split()]
@@ -56,7 +56,7 @@ def test_kernels_do_not_spill(build: tuple[Path, str]) -> None:
 
 def test_library_needs_no_cuda_libraries(build: tuple[Path, str]) -> None:
     if shutil.which("readelf") is None:
-        pytest.skip("readelf is absent")
+        pytest.skip("no readelf (apt install binutils)")
     dynamic = subprocess.run(["readelf", "-d", str(build[0])], capture_output=True, text=True, check=True).stdout
     needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic)
     assert "libc.so.6" in needed
@@ -110,7 +110,7 @@ def test_other_libraries_are_refused_with_a_reason(tmp_path: Path) -> None:
     answer = library.open_library(tmp_path / "text.so")
     assert isinstance(answer, str) and "does not load" in answer
     if shutil.which("g++") is None:
-        pytest.skip("g++ is absent")
+        pytest.skip("no g++ (apt install g++)")
     source = tmp_path / "old.cpp"
     source.write_text('extern "C" int mtfa_cuda_abi() { return 0; }')
     subprocess.run(["g++", "-shared", "-fPIC", str(source), "-o", str(tmp_path / "old.so")], check=True)

@@ -104,7 +104,7 @@ def test_instruction_sets_agree(case: Path, portable: dict[str, np.ndarray], isa
     assert_same_answer(ours, portable)
 
 
-@pytest.mark.skipif(EMULATOR is None, reason="qemu-x86_64 is not installed (Debian: qemu-user)")
+@pytest.mark.skipif(EMULATOR is None, reason="no qemu-x86_64 to emulate older CPUs with (apt install qemu-user)")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the interpreter is not an x86-64 program")
 @pytest.mark.parametrize(("cpu", "isa"), [("Nehalem", "portable"), ("Haswell", "avx2")])
 def test_older_cpus(case: Path, portable: dict[str, np.ndarray], cpu: str, isa: str) -> None:

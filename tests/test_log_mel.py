@@ -6,18 +6,17 @@ import os
 import signal
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from source_folder import NO_RECORDINGS, SHARED
 
 from mtfa_fast import _core
 from mtfa_fast.config import FeatureConfig
 from mtfa_fast.features import analysis_window, log_mel, mel_matrix
 
 CONFIG = FeatureConfig()
-RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "rare_events"
 # librosa's window is float64; ours is float32, as the weights store it, which a quiet band beside a loud one can tell.
 LIBROSA_TOLERANCE = 1e-4
 # From the same window only float32's rounding of the result, whose size reaches 23, is left.
@@ -69,11 +68,11 @@ def test_equals_librosa(samples: int) -> None:
     np.testing.assert_allclose(ours, by_numpy(wave, CONFIG), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"there is no {RECORDINGS.name} folder beside the project")
+@pytest.mark.skipif(not SHARED.is_dir(), reason=NO_RECORDINGS)
 def test_equals_librosa_on_recordings() -> None:
     import soundfile
 
-    files = sorted(RECORDINGS.rglob("*.flac"))
+    files = sorted(SHARED.rglob("*.flac"))
     for file in files[:: len(files) // 4]:
         wave = soundfile.read(file, dtype="float32", always_2d=True)[0][: 10 * CONFIG.sample_rate, 0].copy()
         ours = log_mel(wave, CONFIG)

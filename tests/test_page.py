@@ -75,7 +75,7 @@ def test_png_read_by_another_library() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if MISSING:
-        pytest.skip(f"pages are checked in headless Chromium; here is no {MISSING} (apt install chromium-driver)")
+        pytest.skip(f"no {MISSING} to check pages in (apt install chromium-driver)")
     with Browser() as opened:
         yield opened
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from source_folder import CLASSES, RATE, SHARED, make_sources
+from source_folder import CLASSES, NO_RECORDINGS, RATE, SHARED, make_sources
 
 from mtfa_fast.data.annotations import read_annotations
 from mtfa_fast.data.recipes import MixtureParameters, draw, load_sources, read_recipes
@@ -98,7 +98,7 @@ def test_draws(quirk):
 @pytest.mark.parametrize("real", [False, True])
 def test_measured_levels_are_the_asked_ones(real, devtest_sources, made, tmp_path):
     if real and not SHARED.is_dir():
-        pytest.skip("no real recordings here")
+        pytest.skip(NO_RECORDINGS)
     source, output = (SHARED, tmp_path) if real else (devtest_sources, made.folder)
     if real:
         output = synthesize(load_sources(source, "devtest"), tmp_path, SMALL).folder

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from source_folder import NO_RECORDINGS, SHARED
 
 from mtfa_fast.config import ClassConfig, Config, FeatureConfig, NetworkConfig
 from mtfa_fast.data.augment import AugmentConfig
@@ -27,7 +28,6 @@ from mtfa_fast.training.state import Average
 from mtfa_fast.weights import Weights
 
 ROOT = Path(__file__).parents[1]
-REAL = ROOT / "../shared/data/rare_events"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
 TINY = Config(
     FeatureConfig(sample_rate=4_000, window_length=160, hop=80, fft_length=256, mel_bands=16),
@@ -268,11 +268,11 @@ training.train(config(Path({str(sources)!r}), Path({str(tmp_path / "run")!r}), e
     assert "gloo" not in left, f"{left}: threads of the group that outlive the interpreter abort the process"
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real recordings are not here")
+@pytest.mark.skipif(not SHARED.exists(), reason=NO_RECORDINGS)
 def test_loss_falls_on_the_real_train_split(tmp_path: Path) -> None:
     small = Config(network=NetworkConfig(channels=4, hidden=16, dropout=0.0))
     settings = TrainConfig(
-        str(REAL), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=24, epochs=1,
+        str(SHARED), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=24, epochs=1,
         learning_rate=1e-2, validation_chunks=4, threads=1, ebrs=(6.0,),
     )  # fmt: skip
     losses: list[float] = []
