@@ -15,12 +15,21 @@ from dataclasses import dataclass
 
 import torch
 import triton
+import triton.language as tl
 from torch import Tensor
 
 from ..support import Support
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 TILE = 1024  # numbers of one map in a program: 8 a thread with 4 warps, two 16-byte loads in half precision
+
+
+@triton.jit
+def place(low_rows, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    # Of a program over a small map: its lines, its numbers of a line, each line's image and row there.
+    line = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    p = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    return line, p, (line // low_rows).to(tl.int64), line % low_rows
 
 
 @triton.jit
@@ -75,3 +84,10 @@ class Planes:
         """Lines and numbers of a line in one program's tile, for a grid over ``rows`` x ``columns`` an image."""
         width = min(TILE, triton.next_power_of_2(columns * self.inner))
         return TILE // width, width
+
+    def over(self, rows: int, columns: int) -> tuple[int, tuple[int, int], dict[str, int]]:
+        """Lines in all, grid and constants of a kernel that calls ``place``, over ``rows`` x ``columns`` an image."""
+        lines = self.planes * rows
+        height, width = self.tile(rows, columns)
+        grid = (triton.cdiv(lines, height), triton.cdiv(columns * self.inner, width))
+        return lines, grid, {"C": self.inner, "ROWS": height, "WIDTH": width}

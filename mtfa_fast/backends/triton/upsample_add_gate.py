@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..support import Support
-from ._maps import Planes, empty_map, on_device, runs_here
+from ._maps import Planes, empty_map, on_device, place, runs_here
 
 
 @triton.jit
@@ -20,10 +20,7 @@ def _forward(
 ):  # fmt: skip
     # A program takes lines of the small map and the two lines of the large ones above each: the small map is
     # fetched once for both, and its neighbouring pixel repeats are served by the same load.
-    line = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    p = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
-    plane = (line // low_rows).to(tl.int64)
-    i = line % low_rows
+    line, p, plane, i = place(low_rows, ROWS, WIDTH)
     inside = (line < lines)[:, None] & (p < columns * C)[None, :]
     small = (line.to(tl.int64) * low_columns * C)[:, None] + (p // C // 2 * C + p % C)[None, :]
     u = tl.load(low + small, mask=inside, other=0.0).to(tl.float32)
@@ -43,10 +40,7 @@ def _backward(
 ):  # fmt: skip
     # A program owns pixels of the small map and the four large pixels of each: all three gradients come from
     # one visit, and the small one's sum needs no atomics. The mask is computed again rather than kept.
-    line = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    p = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
-    plane = (line // low_rows).to(tl.int64)
-    i = line % low_rows
+    line, p, plane, i = place(low_rows, ROWS, WIDTH)
     j = p // C
     inside = (line < lines)[:, None] & (p < low_columns * C)[None, :]
     small = (line.to(tl.int64) * low_columns * C)[:, None] + p[None, :]
@@ -82,13 +76,11 @@ def upsample_add_gate(low: Tensor, skip: Tensor, features: Tensor) -> Tensor:
         return out
     maps = Planes.of(features)
     low_rows, low_columns = low.shape[2:]
-    lines = maps.planes * low_rows
-    height, width = maps.tile(low_rows, maps.columns)
-    grid = (triton.cdiv(lines, height), triton.cdiv(maps.columns * maps.inner, width))
+    lines, grid, tile = maps.over(low_rows, maps.columns)
     with on_device(features):
         _forward[grid](
             low, skip, features, out, lines, maps.rows, maps.columns, low_rows, low_columns,
-            C=maps.inner, ROWS=height, WIDTH=width, num_warps=4,
+            **tile, num_warps=4,
         )  # fmt: skip
     return out
 
@@ -102,13 +94,11 @@ def upsample_add_gate_backward(
         return grad_low, grad_skip, grad_features
     maps = Planes.of(features)
     low_rows, low_columns = low.shape[2:]
-    lines = maps.planes * low_rows
-    height, width = maps.tile(low_rows, low_columns)
-    grid = (triton.cdiv(lines, height), triton.cdiv(low_columns * maps.inner, width))
+    lines, grid, tile = maps.over(low_rows, low_columns)
     with on_device(features):
         _backward[grid](
             grad, low, skip, features, grad_low, grad_skip, grad_features,
             lines, maps.rows, maps.columns, low_rows, low_columns,
-            C=maps.inner, ROWS=height, WIDTH=width, num_warps=8,
+            **tile, num_warps=8,
         )  # fmt: skip
     return grad_low, grad_skip, grad_features
