@@ -79,7 +79,7 @@ def test_bigru_exports_where_torch_gru_is_refused() -> None:
     torch.testing.assert_close(export(fast).module()(x), stock(x))
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs g++ (apt install g++)")
 def test_packages_for_aot_inductor(tmp_path: Path, compiler_cache: None) -> None:
     model = Layers(depth=1).eval()
     with torch.no_grad():
