@@ -112,7 +112,8 @@ void register_engine(py::module_& m) {
       .def("stage_names", &Engine::stage_names, "Stages for tap(), named as the torch modules that make the same.")
       .def("tap", &tap, py::arg("name"), py::arg("log_mel"), py::arg("threads"),
            "What one stage makes of raw log-mel (frames, mel_bands): (rows, width, channels) float32, frames padded to "
-           "a multiple of 8; \"gate\" (rows, bands, channels), \"gru\" (rows, 2, hidden). ValueError on another name.")
+           "a multiple of 8; \"masks\" (rows, bands, channels), \"gate\" (rows, bands / pooling, channels), "
+           "\"gru\" (rows, 2, hidden). ValueError on another name.")
       .def("recurrent", &recurrent, py::arg("vectors"), py::arg("threads"),
            "The recurrent part alone: (frames, mel_bands / pooling * channels) -> (frames, classes) float32.");
 

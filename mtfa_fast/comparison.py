@@ -9,9 +9,9 @@ import numpy as np
 
 TIMES_STOCK = 2.0  # an engine's error, in units of stock PyTorch's
 LAST_PLACE = 2.0**-23  # of float32: answers are float32, and stock PyTorch can be luckier than that on a short clip
-# Of the recurrent part, where stock PyTorch can be lucky: the gates' polynomials err by 2e-7. A fault of 1 % in one
-# gate gives 5e-5.
-RECURRENT_FLOOR = 1e-6
+# Of probabilities that the recurrent part made: where stock PyTorch was lucky, sound engines needed up to 4.8e-7
+# (docs/numerics.md).
+RECURRENT_FLOOR = 5 * LAST_PLACE
 
 
 @dataclass(frozen=True)

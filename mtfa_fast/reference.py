@@ -70,9 +70,12 @@ class Reference:
         net, found = self._net, dict[str, Tensor]()
         # The engine's gate and pooling end where the dropout before the recurrent layers begins.
         modules = {"gate" if name == "input_dropout" else name: module for name, module in net.named_modules()}
+        if net.attention.mask is not None:  # M is the sigmoid of what the last module of the mask branch makes
+            modules["masks"] = net.attention.mask if net.attention.projection is None else net.attention.projection
 
         def keep(name: str, output: Tensor | tuple[Tensor, ...]) -> None:
-            found[name] = (output[0] if isinstance(output, tuple) else output)[0]
+            whole = (output[0] if isinstance(output, tuple) else output)[0]
+            found[name] = torch.sigmoid(whole) if name == "masks" else whole
 
         handles = [modules[n].register_forward_hook(lambda _m, _i, out, n=n: keep(n, out)) for n in names]
         try:
@@ -103,7 +106,7 @@ class Reference:
     ) -> Iterator[tuple[str, Callable[[], Tensor], list[Packed]]]:
         """Of each stage that holds tensors: how it is made of what reaches it, and its tensors."""
         net, given = self._net, dict[nn.Module, Tensor]()
-        frames, attention, projection = self._input(log_mel), net.attention, net.attention.projection
+        frames, projection = self._input(log_mel), net.attention.projection
 
         def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             given[module] = inputs[0]
@@ -119,7 +122,6 @@ class Reference:
         ]
         try:
             self._vectors(log_mel, tile=len(log_mel) + STEP)
-            features = replace(f"attention.features.{len(attention.features) - 1}")
         finally:
             for handle in handles:
                 handle.remove()
@@ -132,12 +134,12 @@ class Reference:
             if isinstance(module, ResidualBlock):
                 yield name, partial(module, given[module]), _packed(name, module)
         if projection is not None:
-            logits = given[projection]
+            summed = given[projection]
 
-            def gate() -> Tensor:
-                return net.flatten((1 + torch.sigmoid(projection(logits))) * features)
+            def masks() -> Tensor:
+                return torch.sigmoid(projection(summed))
 
-            yield "gate", gate, _whole(*projection.named_parameters("attention.projection"))
+            yield "masks", masks, _whole(*projection.named_parameters("attention.projection"))
 
     def _as_tap(self, name: str, output: Tensor) -> Tensor:
         if output.ndim == 3:

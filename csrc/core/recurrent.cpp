@@ -1,6 +1,7 @@
 #include "core/recurrent.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "core/pack.h"
@@ -10,6 +11,17 @@ namespace mtfa {
 namespace {
 
 constexpr int64_t kGroup = 64;  // frames of one task of a matrix product; divides FrameStore::kBlockFrames
+constexpr int kHeadChain = 16;  // of the head's first product; it costs nothing
+
+// sigmoid(x . weights + bias). In double: by what a logit is rounded, a small probability is off, and a trained network
+// has logits of 9 and more.
+float probability(const float* x, const float* weights, int count, float bias) {
+  double sums[4] = {bias, 0, 0, 0};
+  for (int k = 0; k < count; k += 4) {
+    for (int i = 0; i < 4; ++i) sums[i] += static_cast<double>(x[k + i]) * weights[k + i];
+  }
+  return static_cast<float>(1 / (1 + std::exp(-((sums[0] + sums[1]) + (sums[2] + sums[3])))));
+}
 
 }  // namespace
 
@@ -36,20 +48,17 @@ RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& t
   input1 = GruInput::pack(input_weight, input_bias, 2 * h, h, true, kernels);
 
   head_columns = round_up(h, panel);
-  output_columns = round_up(shape.classes, panel);
-  std::vector<float> first(static_cast<size_t>(2) * hidden * h), second(static_cast<size_t>(h) * shape.classes);
+  std::vector<float> first(static_cast<size_t>(2) * hidden * h);
   const float* weight = tensors.get("head.hidden.weight", {h, 2 * h});
   for (int n = 0; n < h; ++n) {
     for (int k = 0; k < 2 * h; ++k) first[static_cast<size_t>(k / h * hidden + k % h) * h + n] = weight[n * 2 * h + k];
   }
+  head_output = AlignedArray<float>(static_cast<size_t>(shape.classes) * head_columns);
   weight = tensors.get("head.output.weight", {shape.classes, h});
-  for (int n = 0; n < shape.classes; ++n) {
-    for (int k = 0; k < h; ++k) second[static_cast<size_t>(k) * shape.classes + n] = weight[n * h + k];
-  }
+  for (int n = 0; n < shape.classes; ++n) std::copy_n(weight + n * h, h, head_output.data() + n * head_columns);
   head_hidden = pack_dense<float>(first, 2 * hidden, h, 2 * hidden, panel);
   head_hidden_bias = pack_vector(tensors.get("head.hidden.bias", {h}), h, panel);
-  head_output = pack_dense<float>(second, h, shape.classes, head_columns, panel);
-  head_output_bias = pack_vector(tensors.get("head.output.bias", {shape.classes}), shape.classes, panel);
+  head_output_bias = pack_vector(tensors.get("head.output.bias", {shape.classes}), shape.classes, 1);
 }
 
 Recurrent::Recurrent(std::shared_ptr<const RecurrentWeights> weights)
@@ -79,16 +88,16 @@ void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool)
     const int64_t first = group * kGroup;
     const int rows = static_cast<int>(std::min(kGroup, count - first));
     if (rows <= 0) return;
-    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns),
-        last(static_cast<size_t>(rows) * w.output_columns);
+    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns);
     w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.head_hidden.data(), w.head_hidden_bias.data(),
-                          middle.data(), w.head_columns, rows, 2 * hidden, w.head_columns, true});
-    w.kernels.fp32.dense({middle.data(), w.head_columns, w.head_output.data(), w.head_output_bias.data(), last.data(),
-                          w.output_columns, rows, w.head_columns, w.output_columns, false});
-    float* to = out + first * classes;
-    for (int r = 0; r < rows; ++r)
-      std::copy_n(last.data() + static_cast<size_t>(r) * w.output_columns, classes, to + r * classes);
-    w.kernels.sigmoid(to, static_cast<int64_t>(rows) * classes);
+                          middle.data(), w.head_columns, rows, 2 * hidden, w.head_columns, true, kHeadChain});
+    for (int r = 0; r < rows; ++r) {
+      const float* row = middle.data() + static_cast<size_t>(r) * w.head_columns;
+      for (int n = 0; n < classes; ++n) {
+        out[(first + r) * classes + n] =
+            probability(row, w.head_output.data() + n * w.head_columns, w.head_columns, w.head_output_bias.data()[n]);
+      }
+    }
   });
 }
 

@@ -41,7 +41,7 @@ class RecurrentWeights {
   GruDirection directions[2][2];  // [layer][direction]
   GruInput input1;                // the second layer's input projection
   AlignedArray<float> head_hidden, head_hidden_bias, head_output, head_output_bias;
-  int head_columns, output_columns;  // padded
+  int head_columns;  // padded
 };
 
 class Recurrent {

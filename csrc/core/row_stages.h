@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "core/kernels/kernels.h"
 #include "core/stages.h"
@@ -243,8 +244,19 @@ class GateStage : public RingStage<T> {
     pool.run(static_cast<int>(last - first), [&](int i) {
       const int64_t t = first + i;
       kernels_.gate({skip_ ? skip_->row(t) : nullptr, weights_, bias_, low_ ? low_->row(t / 2) : nullptr,
-                     features_->row(t), this->writable(t), features_->width, features_->channels, pooling_});
+                     features_->row(t), this->writable(t), features_->width, features_->channels, pooling_, masks(t)});
     });
+  }
+
+  bool has_masks() const { return skip_ != nullptr; }
+  // For checks: M of the `rows` rows made last is kept from now on; 0 ends it.
+  void keep_masks(int64_t rows) {
+    kept_ = rows;
+    masks_.resize(static_cast<size_t>(rows) * features_->width * features_->channels);
+  }
+  // M of row t, (width, channels); null unless it is kept.
+  float* masks(int64_t t) {
+    return kept_ ? masks_.data() + (t % kept_) * features_->width * features_->channels : nullptr;
   }
 
  private:
@@ -254,6 +266,8 @@ class GateStage : public RingStage<T> {
   const void* weights_;
   const float* bias_;
   int pooling_;
+  std::vector<float> masks_;
+  int64_t kept_ = 0;
 };
 
 }  // namespace mtfa

@@ -15,6 +15,9 @@ namespace {
 constexpr int kDepth = 3;  // poolings of the hourglass
 constexpr int kBand = 32;  // frames that move through the pipeline together: four rows at its deepest level
 
+// M, which exists only while the kernel of the gate uses it.
+constexpr char kMasks[] = "masks";
+
 float to_float(float x) { return x; }
 
 template <class T>
@@ -215,11 +218,12 @@ class TypedTrunk : public Trunk {
     }
     const MapStage<T>* features =
         block("attention.features.1", block("attention.features.0", stem, w.features[0], pacer), w.features[1]);
-    const auto* gate = pipeline_.add<GateStage<T>>(features, skip, projected, w.typed,
-                                                   w.projection.size() ? w.projection.data() : nullptr,
-                                                   w.projection_bias.data(), w.shape.pooling);
-    taps_.push_back({"gate", gate, bands / w.shape.pooling, 0});
-    pipeline_.add<GruInputStage<T>>(gate, w, std::move(sink));
+    gate_ = pipeline_.add<GateStage<T>>(features, skip, projected, w.typed,
+                                        w.projection.size() ? w.projection.data() : nullptr, w.projection_bias.data(),
+                                        w.shape.pooling);
+    if (gate_->has_masks()) taps_.push_back({kMasks, gate_, bands, 0});
+    taps_.push_back({"gate", gate_, bands / w.shape.pooling, 0});
+    pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink));
     pipeline_.plan();
   }
 
@@ -229,6 +233,7 @@ class TypedTrunk : public Trunk {
   void reset() override {
     pipeline_.reset();
     pipeline_.watch(nullptr, nullptr);
+    gate_->keep_masks(0);
   }
   int band() const override { return pipeline_.band(); }
 
@@ -240,15 +245,22 @@ class TypedTrunk : public Trunk {
   void watch(const std::string& name, RowWatch seen) override {
     const auto found = std::find_if(taps_.begin(), taps_.end(), [&](const Tap& tap) { return tap.name == name; });
     if (found == taps_.end()) throw std::invalid_argument("stage: got " + name + ", allowed: those of stage_names()");
-    pipeline_.watch(found->stage, [this, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
+    const bool masks = name == kMasks;
+    if (masks) gate_->keep_masks(kBand);
+    pipeline_.watch(found->stage, [this, masks, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
       const int channels = weights_->channels, count = weights_->shape.channels;
       std::vector<float> row(static_cast<size_t>(tap.width) * count);
-      for (int64_t t = first; t < last; ++t) {
-        const T* from = tap.stage->row(t) + static_cast<ptrdiff_t>(tap.lead) * channels;
+      const auto show = [&](const auto* from) {
         for (int x = 0; x < tap.width; ++x) {
           for (int n = 0; n < count; ++n) row[static_cast<size_t>(x) * count + n] = to_float(from[x * channels + n]);
         }
         seen(row.data(), tap.width, count);
+      };
+      for (int64_t t = first; t < last; ++t) {
+        if (masks)
+          show(gate_->masks(t));
+        else
+          show(tap.stage->row(t) + static_cast<ptrdiff_t>(tap.lead) * channels);
       }
     });
   }
@@ -294,6 +306,7 @@ class TypedTrunk : public Trunk {
   std::shared_ptr<const TypedTrunkWeights<T>> weights_;
   Pipeline pipeline_;
   InputStage* input_;
+  GateStage<T>* gate_;
   std::vector<Tap> taps_;
 };
 

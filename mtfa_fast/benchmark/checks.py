@@ -48,8 +48,7 @@ class Oracle:
     def check(self, part: Part, got: np.ndarray, frames: int, yardstick: str) -> Check:
         """The worst clip of an answer (B, T, ...) to :meth:`input`, against twice the error of ``yardstick``.
 
-        Or against the floor of the recurrent part, which can enlarge the last place of its input and does so by chance
-        (see ``verification.check_network``). Refused where a shape differs.
+        Or against the floor of what comes from a recurrent part (see ``comparison``). Refused where a shape differs.
         """
         checks, floor = [], LAST_PLACE if part == "trunk" else RECURRENT_FLOOR
         for clip, answer in enumerate(got):

@@ -87,14 +87,15 @@ class CpuEngine:
         return stream.finish()
 
     def stage_names(self) -> list[str]:
-        """What :meth:`tap` can show, in the order of the data; names of the modules of ``nn.SEDNet`` that make it."""
+        """What :meth:`tap` can show, in the order of the data: names of modules of ``nn.SEDNet``, and ``"masks"``."""
         return self._engine.stage_names()
 
     def tap(self, name: str, log_mel: npt.ArrayLike) -> FloatArray:
         """What one stage makes of raw log-mel (T, D): channels-last rows, T padded to a multiple of 8, for checks.
 
-        A map at scale s is (T / 2**s, D / 2**s, C), ``"gate"`` (T, D / pooling, C), ``"gru"`` (T, 2, U): both
-        directions of the last layer. ValueError on another name.
+        A map at scale s is (T / 2**s, D / 2**s, C), ``"masks"`` (T, D, C), ``"gate"`` (T, D / pooling, C), ``"gru"``
+        (T, 2, U): both directions of the last layer. M is never in memory otherwise: for this the gate's kernel writes
+        down what it multiplies with. ValueError on another name.
         """
         array = np.asarray(log_mel, dtype=np.float32)
         bands = self.config.features.mel_bands

@@ -53,6 +53,7 @@ struct Dense {
   int depth;    // even for Bf16
   int columns;  // a multiple of the table's panel
   bool relu;
+  int chain = 64;  // values of a row whose products are summed before they join the sum of the others
 };
 
 // One row of A = (1 + sigmoid(project(skip) + upsample(low))) * features, then the maximum of each
@@ -68,6 +69,7 @@ struct GateRow {
   int width;
   int channels;
   int pooling;
+  float* masks = nullptr;  // for checks: M as it is used, (width, channels)
 };
 
 // One direction of one GRU layer. Gates r, z, n in torch's order and equations; `hidden` is padded to
@@ -103,7 +105,6 @@ struct Kernels {
   TypedKernels<float> fp32;
   const TypedKernels<Bf16>* bf16;  // null where the instruction set has no bf16 products
   void (*gru)(const GruRun&);
-  void (*sigmoid)(float* x, int64_t n);  // in place
 };
 
 #define MTFA_DECLARE_KERNELS(isa) \

@@ -57,8 +57,8 @@ void dense_rows(const Dense<T>& args) {
 #endif
   for (int n = 0; n < args.columns; n += kPanel) {
     const T* panel = static_cast<const T*>(args.weights) + static_cast<ptrdiff_t>(n) * args.depth;
-    gemm_panel<T>(args.in, args.in_stride, panel, args.rows, args.depth, args.bias ? args.bias + n : nullptr, args.relu,
-                  args.out + n, args.out_stride);
+    gemm_panel<T, true>(args.in, args.in_stride, panel, args.rows, args.depth, args.bias ? args.bias + n : nullptr,
+                        args.relu, args.out + n, args.out_stride, args.chain);
   }
 }
 
@@ -80,23 +80,15 @@ void gate_row(const GateRow<T>& args) {
         if (args.skip) {
           Vec logit = logits ? load(logits + static_cast<ptrdiff_t>(x) * columns + c) : load(args.skip + at);
           if (args.low) logit += load(args.low + static_cast<ptrdiff_t>(x / 2) * columns + c);
-          value *= 1.0f + sigmoid(logit);
+          const Vec mask = sigmoid(logit);
+          if (args.masks) store(args.masks + static_cast<ptrdiff_t>(x) * channels + c, mask);
+          value *= 1.0f + mask;
         }
         best = x == group * args.pooling ? value : max(best, value);
       }
       store(args.out + static_cast<ptrdiff_t>(group) * channels + c, best);
     }
   }
-}
-
-void sigmoid_in_place(float* x, int64_t n) {
-  int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) store(x + i, sigmoid(load(x + i)));
-  if (i == n) return;
-  alignas(kVectorBytes) float rest[kWidth] = {};
-  std::memcpy(rest, x + i, sizeof(float) * (n - i));
-  store(rest, sigmoid(load(rest)));
-  std::memcpy(x + i, rest, sizeof(float) * (n - i));
 }
 
 #define MTFA_ROWS(T)                                                   \

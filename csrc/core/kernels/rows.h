@@ -25,7 +25,6 @@ void dense_rows(const Dense<T>&);
 template <class T>
 void gate_row(const GateRow<T>&);
 void gru_run(const GruRun&);
-void sigmoid_in_place(float* x, int64_t n);
 
 }  // namespace MTFA_ISA_NAMESPACE
 }  // namespace mtfa

@@ -54,44 +54,50 @@ MTFA_INLINE void store(Bf16* p, Vec v) {
 }
 #endif
 
-// e^x, relative error below 2e-7; NaN stays NaN, the argument is held to [-87, 88].
-MTFA_INLINE Vec exp(Vec x) {
-  x = x < -87.0f ? splat(-87.0f) : x;
-  x = x > 88.0f ? splat(88.0f) : x;
+// x as n ln 2 + r with |r| <= ln 2 / 2, n an integer: returns e^r - 1, and n in `exponent` from its bit 23 on.
+// The polynomial has the least largest error that its length allows, 3e-9, far below the last place.
+MTFA_INLINE Vec exp_rest(Vec x, VecI* exponent) {
   const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   const Vec shifted = x * 1.44269504088896341f + round;
   const Vec n = shifted - round;
   Vec r = x - n * 0.693359375f;  // ln 2 in two parts, the first exact in 9 bits
   r = r + n * 2.12194440e-4f;
-  Vec p = splat(1.0f / 720.0f);
-  p = p * r + 1.0f / 120.0f;
-  p = p * r + 1.0f / 24.0f;
-  p = p * r + 1.0f / 6.0f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  VecI exponent;
-  std::memcpy(&exponent, &shifted, sizeof exponent);
+  Vec p = splat(0.0013821468f);
+  p = p * r + 0.008368663f;
+  p = p * r + 0.041668255f;
+  p = p * r + 0.16666521f;
+  p = p * r + 0.49999994f;
   VecI bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  *exponent = bits << 23;  // drops all of `round` but the integer
+  return r * r * p + r;
+}
+
+// e^x, within one unit of the last place; NaN stays NaN, the argument is held to [-87, 88].
+MTFA_INLINE Vec exp(Vec x) {
+  x = x < -87.0f ? splat(-87.0f) : x;
+  x = x > 88.0f ? splat(88.0f) : x;
+  VecI exponent, bits;
+  Vec p = 1.0f + exp_rest(x, &exponent);
   std::memcpy(&bits, &p, sizeof bits);
-  bits += exponent << 23;  // the shift drops all of `round` but the integer
+  bits += exponent;
   std::memcpy(&p, &bits, sizeof p);
   return p;
 }
 
 MTFA_INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 
-// Near zero 1 - e^(-2x) cancels, so an odd series serves |x| < 0.4; absolute error below 1.5e-7.
+// By e^(2x) - 1, in which nothing cancels near zero; within two units of the last place, and 1 in float32 beyond 9.5.
 MTFA_INLINE Vec tanh(Vec x) {
-  const Vec far = 2.0f / (1.0f + exp(-2.0f * x)) - 1.0f;
-  const Vec s = x * x;
-  Vec p = splat(-1382.0f / 155925.0f);
-  p = p * s + 62.0f / 2835.0f;
-  p = p * s - 17.0f / 315.0f;
-  p = p * s + 2.0f / 15.0f;
-  p = p * s - 1.0f / 3.0f;
-  const Vec near = x + x * s * p;
-  return s < 0.16f ? near : far;
+  x = x < -9.5f ? splat(-9.5f) : x;
+  x = x > 9.5f ? splat(9.5f) : x;
+  VecI bits;
+  const Vec rest = exp_rest(x + x, &bits);
+  bits += 127 << 23;
+  Vec power;
+  std::memcpy(&power, &bits, sizeof power);
+  const Vec grown = power * rest + (power - 1.0f);
+  return grown / (grown + 2.0f);
 }
 
 }  // namespace MTFA_ISA_NAMESPACE

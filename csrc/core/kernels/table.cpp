@@ -17,8 +17,7 @@ const Kernels& kernels() {
 #else
   const TypedKernels<Bf16>* const bf16_kernels = nullptr;
 #endif
-  static const Kernels table = {kPanel,       4 * kWidth, kTileChannels,   typed_kernels<float>(),
-                                bf16_kernels, gru_run,    sigmoid_in_place};
+  static const Kernels table = {kPanel, 4 * kWidth, kTileChannels, typed_kernels<float>(), bf16_kernels, gru_run};
   return table;
 }
 
