@@ -167,8 +167,15 @@ def _footnotes(results: Results) -> Iterator[str]:
     assert head is not None
     versions = ", ".join(f"{name} {version}" for name, version in head["versions"].items())
     roof = head["rooflines"]
+    others: dict[str, list[str]] = {}  # sections of another day's code, by its commit
+    for name in ("stages", "training", "cold", "memory"):
+        section = results.section(name)
+        if section is not None and section["commit"] != head["commit"]:
+            others.setdefault(section["commit"], []).append(name)
+    older = "".join(f" ({', '.join(names)}: {commit})" for commit, names in others.items())
     yield (
-        f"*{head['device']}, {head['threads']} threads, {head['date'][:10]}, commit {head['commit']}; {versions}. "
+        f"*{head['device']}, {head['threads']} threads, {head['date'][:10]}, commit {head['commit']}{older}; "
+        f"{versions}. "
         f"Peaks measured in the same run: {roof['fp32'] / 1e9:.0f} GFLOP/s in float32, "
         f"{roof['bf16'] / 1e9:.0f} in bf16, {roof['copy'] / 1e9:.0f} GB/s copied. "
         "Of peak: in the contestant's precision, counted as direct convolutions; Winograd's do fewer multiplications. "

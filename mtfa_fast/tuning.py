@@ -117,7 +117,7 @@ def _tune_class(
     flat = np.concatenate([part for r in recordings for part in (gap, r.probabilities[:, column])] + [gap])
     # Floats that are not negative order as their bits do; adding 0 makes -0 a 0.
     medians = running_medians((flat + np.float32(0)).view(np.int32), longest)
-    reached = [(score, flat >= np.float32(score)) for score in minimum_scores]
+    reached = [(score, flat >= np.float32(score) if score else None) for score in minimum_scores]
     references = References(recordings, label, features.hop, features.sample_rate, collar, len(gap))
     if references.count == 0:
         raise ValueError(f"classes: {label} has no reference events in the set, allowed: at least one")
@@ -126,7 +126,7 @@ def _tune_class(
         before = np.concatenate([np.zeros(1, np.int32), filtered[:-1]])
         width = 2 * radius + 1
         for minimum_score, there in reached:
-            ceiling = ceilings(filtered, there)
+            ceiling = filtered if there is None else ceilings(filtered, there)
             keys = event_keys(before, ceiling) + references.hits(before, ceiling)
             counts, low, high, rank = best_range(keys, references.count, objective)
             order = (*rank, low - high, abs(width - present), width, minimum_score)

@@ -118,6 +118,10 @@ def test_tuned_decisions_are_written_and_score_as_promised(folder: Path, capsys:
     assert main(["tune", "kept.npz", "--weights", "w.safetensors", "--collar", "0.7"]) == 0
     errors = f"{(events - correct + detections - correct) / events:.3f}"
     assert errors in out and errors in capsys.readouterr().out
+    assert main(["tune", "kept.npz", "--weights", "w.safetensors", "--scores", "-o", "scored.safetensors"]) == 0
+    assert "score" in capsys.readouterr().out
+    assert Weights.load("scored.safetensors").config.classes[0].minimum_score in [i / 20 for i in range(20)]
+    files |= {folder / "scored.safetensors"}
     assert set(folder.iterdir()) == files
     for arguments, message in (
         (["kept.npz", "-o", "tuned.pt"], "--output: got 'tuned.pt'"),
