@@ -20,12 +20,14 @@ from matplotlib.patches import Rectangle
 from networks import random_network
 
 from mtfa_fast.cli import main
+from mtfa_fast.config import ClassConfig
 from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.detector import Detector
 from mtfa_fast.features import log_mel, mel_centres
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.nn.modules import pad_time
 from mtfa_fast.visualization import View, figure, masks, page, reference_of, save_figure
+from mtfa_fast.visualization.view import decision
 from mtfa_fast.weights import Weights
 
 
@@ -240,3 +242,8 @@ def test_recordings_shorter_than_a_frame(folder: Path, tmp_path: Path, samples: 
     assert shown.start == 0 and shown.end == pytest.approx(0.02) and [len(m) for m in shown.masks] == [1, 1, 1, 1]
     assert figure(shown).axes[0].get_xlim() == (0, shown.end)
     assert page(shown).count("data:audio/ogg") == 1
+
+
+def test_a_minimum_score_is_named_beside_the_threshold() -> None:
+    assert decision(ClassConfig("x", 0.25)) == "threshold 0.25"
+    assert decision(ClassConfig("x", 0.25, 3, 0.8)) == "threshold 0.25, score at least 0.8"
