@@ -1,7 +1,10 @@
 #include "core/pack.h"
 
 #include <algorithm>
+#include <array>
 #include <type_traits>
+
+#include "core/kernels/winograd_points.h"
 
 namespace mtfa {
 
@@ -27,6 +30,20 @@ void pack_into(const float* matrix, int rows, int columns, int depth, int panel,
   }
 }
 
+// Winograd's G: at each point p the filter's polynomial (1, p, p^2), divided by the products of p's distances from the
+// other points, and its leading coefficient at infinity.
+template <size_t n>
+std::vector<std::array<double, 3>> filter_rows(const double (&points)[n]) {
+  std::vector<std::array<double, 3>> rows;
+  for (const double p : points) {
+    double product = 1;
+    for (const double other : points) product *= p == other ? 1 : p - other;
+    rows.push_back({1 / product, p / product, p * p / product});
+  }
+  rows.push_back({0, 0, 1});
+  return rows;
+}
+
 }  // namespace
 
 template <class T>
@@ -37,24 +54,29 @@ AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int colum
 }
 
 template <class T>
-AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel) {
-  static constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+AlignedArray<T> pack_conv3x3(const float* weight, int channels, ConvBlocks blocks, int panel) {
+  const auto in_time = filter_rows(kPoints2);
+  const auto in_mel = blocks == ConvBlocks::rows2_columns4 ? filter_rows(kPoints4) : in_time;
   const int depth = padded_channels(channels);
   const size_t size = static_cast<size_t>(depth) * round_up(depth, panel);
-  AlignedArray<T> out(16 * size);
+  AlignedArray<T> out(in_time.size() * in_mel.size() * size);
   std::vector<float> matrix(static_cast<size_t>(channels) * channels);
-  for (int position = 0; position < 16; ++position) {
-    for (int n = 0; n < channels; ++n) {
-      for (int k = 0; k < channels; ++k) {
-        const float* g = weight + (static_cast<size_t>(n) * channels + k) * 9;
-        double sum = 0;
-        for (int i = 0; i < 3; ++i) {
-          for (int j = 0; j < 3; ++j) sum += kG[position / 4][i] * kG[position % 4][j] * g[3 * i + j];
+  T* position = out.data();
+  for (const auto& rows : in_time) {
+    for (const auto& columns : in_mel) {
+      for (int n = 0; n < channels; ++n) {
+        for (int k = 0; k < channels; ++k) {
+          const float* g = weight + (static_cast<size_t>(n) * channels + k) * 9;
+          double sum = 0;
+          for (int i = 0; i < 3; ++i) {
+            for (int j = 0; j < 3; ++j) sum += rows[i] * columns[j] * g[3 * i + j];
+          }
+          matrix[static_cast<size_t>(k) * channels + n] = static_cast<float>(sum);
         }
-        matrix[static_cast<size_t>(k) * channels + n] = static_cast<float>(sum);
       }
+      pack_into<T>(matrix.data(), channels, channels, depth, panel, position);
+      position += size;
     }
-    pack_into<T>(matrix.data(), channels, channels, depth, panel, out.data() + position * size);
   }
   return out;
 }
@@ -75,12 +97,16 @@ AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels) {
 }
 
 template <class T>
-AlignedArray<T> pack_conv(const float* weight, int channels, const Kernels& kernels) {
-  if constexpr (std::is_same_v<T, Bf16>) {
-    if (kernels.tile_channels && padded_channels(channels) % kernels.tile_channels == 0)
-      return pack_conv3x3_tiles(weight, channels);
-  }
-  return pack_conv3x3<T>(weight, channels, kernels.panel);
+ConvWeights<T> pack_conv(const float* weight, const float* bias, int channels, ConvBlocks blocks,
+                         const Kernels& kernels) {
+  const auto packed = [&] {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      if (kernels.tile_channels && padded_channels(channels) % kernels.tile_channels == 0)
+        return pack_conv3x3_tiles(weight, channels);
+    }
+    return pack_conv3x3<T>(weight, channels, blocks, kernels.panel);
+  };
+  return {packed(), pack_vector(bias, channels, padded_channels(channels)), blocks};
 }
 
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple) {
@@ -106,9 +132,9 @@ AlignedArray<float> pack_gru(const float* weight_hh, int hidden, int block) {
 
 template AlignedArray<float> pack_dense<float>(const std::vector<float>&, int, int, int, int);
 template AlignedArray<Bf16> pack_dense<Bf16>(const std::vector<float>&, int, int, int, int);
-template AlignedArray<float> pack_conv3x3<float>(const float*, int, int);
-template AlignedArray<Bf16> pack_conv3x3<Bf16>(const float*, int, int);
-template AlignedArray<float> pack_conv<float>(const float*, int, const Kernels&);
-template AlignedArray<Bf16> pack_conv<Bf16>(const float*, int, const Kernels&);
+template AlignedArray<float> pack_conv3x3<float>(const float*, int, ConvBlocks, int);
+template AlignedArray<Bf16> pack_conv3x3<Bf16>(const float*, int, ConvBlocks, int);
+template ConvWeights<float> pack_conv<float>(const float*, const float*, int, ConvBlocks, const Kernels&);
+template ConvWeights<Bf16> pack_conv<Bf16>(const float*, const float*, int, ConvBlocks, const Kernels&);
 
 }  // namespace mtfa

@@ -34,17 +34,26 @@ inline Bf16 to_bf16(float x) {
 template <class T>
 AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int columns, int depth, int panel);
 
-// (C, C, 3, 3) -> Winograd's 16 transformed matrices (C_in, C_out), each as pack_dense.
+// (C, C, 3, 3) -> Winograd's transformed matrices (C_in, C_out), one for each product of a block, each as pack_dense.
 template <class T>
-AlignedArray<T> pack_conv3x3(const float* weight, int channels, int panel);
+AlignedArray<T> pack_conv3x3(const float* weight, int channels, ConvBlocks blocks, int panel);
 
 // (C, C, 3, 3), C a multiple of 32 -> matrix tiles of a direct convolution, in the order of their use: for each 32
 // outputs, tap and 32 inputs two tiles of (16 pairs of inputs, 16 outputs, 2).
 AlignedArray<Bf16> pack_conv3x3_tiles(const float* weight, int channels);
 
-// (C, C, 3, 3) as the table's conv3x3 reads it for maps of T.
+// One 3x3 convolution as the table's conv3x3 reads it for maps of T.
 template <class T>
-AlignedArray<T> pack_conv(const float* weight, int channels, const Kernels& kernels);
+struct ConvWeights {
+  AlignedArray<T> weights;
+  AlignedArray<float> bias;
+  ConvBlocks blocks;
+};
+
+// weight (C, C, 3, 3), bias (C).
+template <class T>
+ConvWeights<T> pack_conv(const float* weight, const float* bias, int channels, ConvBlocks blocks,
+                         const Kernels& kernels);
 
 // (n) filled up with zeros to a multiple.
 AlignedArray<float> pack_vector(const float* vector, int n, int multiple);

@@ -10,7 +10,9 @@ namespace mtfa {
 
 namespace {
 
-constexpr int kBand = 32;     // rows that move through the block together
+constexpr int kBand = 32;  // rows that move through the block together
+// By itself an op owes its own error, which no layer before it hides: the blocks that err least.
+constexpr ConvBlocks kBlocks = ConvBlocks::rows2_columns2;
 constexpr size_t kIdle = 16;  // states kept for later calls
 
 // Rows that the caller writes before push().
@@ -77,8 +79,8 @@ struct ResidualBlock<T>::State {
   State(const ResidualBlock& block, int width) : pipeline(kBand) {
     const TypedKernels<T>& kernels = typed_kernels<T>(block.kernels_);
     in = pipeline.add<InputMap<T>>(width, padded_channels(block.channels_));
-    const auto* first = pipeline.add<ConvStage<T>>(in, nullptr, kernels, block.weights1_.data(), block.bias1_.data());
-    const auto* second = pipeline.add<ConvStage<T>>(first, in, kernels, block.weights2_.data(), block.bias2_.data());
+    const auto* first = pipeline.add<ConvStage<T>>(in, nullptr, kernels, block.conv1_);
+    const auto* second = pipeline.add<ConvStage<T>>(first, in, kernels, block.conv2_);
     out = pipeline.add<OutputMap<T>>(second, block.channels_);
     pipeline.plan();
   }
@@ -92,10 +94,8 @@ ResidualBlock<T>::ResidualBlock(int channels, const float* w1, const float* b1, 
                                 const Kernels& kernels)
     : channels_(channels),
       kernels_(kernels),
-      weights1_(pack_conv<T>(w1, channels, kernels)),
-      weights2_(pack_conv<T>(w2, channels, kernels)),
-      bias1_(pack_vector(b1, channels, padded_channels(channels))),
-      bias2_(pack_vector(b2, channels, padded_channels(channels))) {
+      conv1_(pack_conv<T>(w1, b1, channels, kBlocks, kernels)),
+      conv2_(pack_conv<T>(w2, b2, channels, kBlocks, kernels)) {
   typed_kernels<T>(kernels);  // refuses here and not in a run
 }
 

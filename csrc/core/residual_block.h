@@ -8,6 +8,7 @@
 
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
+#include "core/pack.h"
 #include "core/thread_pool.h"
 
 namespace mtfa {
@@ -43,8 +44,7 @@ class ResidualBlock {
 
   int channels_;
   const Kernels& kernels_;
-  AlignedArray<T> weights1_, weights2_;
-  AlignedArray<float> bias1_, bias2_;
+  ConvWeights<T> conv1_, conv2_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<State>> idle_;
 };

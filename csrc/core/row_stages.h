@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/kernels/kernels.h"
+#include "core/pack.h"
 #include "core/stages.h"
 
 namespace mtfa {
@@ -34,12 +35,12 @@ class RingStage : public Stage {
   AlignedArray<T> ring_;
 };
 
-// A feature map: rows of (width + 3) pixels of `channels` values (kernels.h).
+// A feature map: rows of (width + 5) pixels of `channels` values (kernels.h).
 template <class T>
 class MapStage : public RingStage<T> {
  public:
   MapStage(int level, int width, int channels)
-      : RingStage<T>(level, static_cast<size_t>(width + 3) * channels, static_cast<size_t>(kReadAhead) * channels),
+      : RingStage<T>(level, static_cast<size_t>(width + 5) * channels, static_cast<size_t>(kReadAhead) * channels),
         width(width),
         channels(channels) {}
   const int width, channels;
@@ -90,14 +91,13 @@ class StemStage : public MapStage<T> {
 template <class T>
 class ConvStage : public MapStage<T> {
  public:
-  ConvStage(const MapStage<T>* input, const MapStage<T>* residual, const TypedKernels<T>& kernels, const void* weights,
-            const float* bias)
+  ConvStage(const MapStage<T>* input, const MapStage<T>* residual, const TypedKernels<T>& kernels,
+            const ConvWeights<T>& weights)
       : MapStage<T>(input->level(), input->width, input->channels),
         input_(input),
         residual_(residual),
         kernels_(kernels),
-        weights_(weights),
-        bias_(bias) {}
+        weights_(weights) {}
 
   // Holds this stage back until `pacer`, one level down, is near: what this stage makes would only wait.
   void pace(const Stage* pacer) { pacer_ = pacer; }
@@ -124,9 +124,10 @@ class ConvStage : public MapStage<T> {
                         {this->writable(t), both ? this->writable(t + 1) : nullptr},
                         this->width,
                         this->channels,
-                        weights_,
-                        bias_,
-                        true});
+                        weights_.weights.data(),
+                        weights_.bias.data(),
+                        true,
+                        weights_.blocks});
     });
   }
 
@@ -135,8 +136,7 @@ class ConvStage : public MapStage<T> {
   static constexpr int64_t kAhead = 16;
   const MapStage<T>*input_, *residual_;
   const TypedKernels<T>& kernels_;
-  const void* weights_;
-  const float* bias_;
+  const ConvWeights<T>& weights_;
   const Stage* pacer_ = nullptr;
 };
 

@@ -29,12 +29,6 @@ T from_float(float x) {
 }
 
 template <class T>
-struct ConvWeights {
-  AlignedArray<T> weights;
-  AlignedArray<float> bias;
-};
-
-template <class T>
 struct BlockWeights {
   ConvWeights<T> conv1, conv2;
 };
@@ -132,8 +126,8 @@ class TypedTrunkWeights : public TrunkWeights {
 
   ConvWeights<T> conv(const Tensors& tensors, const std::string& name) const {
     const int c = shape.channels;
-    return {pack_conv<T>(tensors.get(name + ".weight", {c, c, 3, 3}), c, kernels),
-            pack_vector(tensors.get(name + ".bias", {c}), c, channels)};
+    return pack_conv<T>(tensors.get(name + ".weight", {c, c, 3, 3}), tensors.get(name + ".bias", {c}), c,
+                        ConvBlocks::rows2_columns4, kernels);
   }
   BlockWeights<T> block(const Tensors& tensors, const std::string& name) const {
     return {conv(tensors, name + ".conv1"), conv(tensors, name + ".conv2")};
@@ -281,11 +275,9 @@ class TypedTrunk : public Trunk {
 
   const MapStage<T>* block(const std::string& name, const MapStage<T>* in, const BlockWeights<T>& w,
                            const Stage* pacer = nullptr) {
-    auto* first =
-        pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1.weights.data(), w.conv1.bias.data());
+    auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1);
     if (pacer) first->pace(pacer);
-    return named(name,
-                 pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2.weights.data(), w.conv2.bias.data()));
+    return named(name, pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2));
   }
 
   // The path below scale i of the hourglass, from its input at scale i to its output at scale i + 1.

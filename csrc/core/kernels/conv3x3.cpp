@@ -8,7 +8,7 @@ namespace MTFA_ISA_NAMESPACE {
 
 template <class T>
 void conv3x3_rows(const ConvRows<T>& args) {
-  conv3x3_winograd<T>(args);
+  winograd<T>(args);
 }
 
 template void conv3x3_rows<float>(const ConvRows<float>&);
@@ -16,7 +16,7 @@ template void conv3x3_rows<float>(const ConvRows<float>&);
 template <>
 void conv3x3_rows<Bf16>(const ConvRows<Bf16>& args) {
   if (args.channels % kTileChannels == 0) return conv3x3_tiles(args);
-  conv3x3_winograd<Bf16>(args);
+  winograd<Bf16>(args);
 }
 #elif defined(__AVX512BF16__)
 template void conv3x3_rows<Bf16>(const ConvRows<Bf16>&);

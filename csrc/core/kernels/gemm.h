@@ -82,22 +82,30 @@ MTFA_INLINE void gemm_tile(const T* a, ptrdiff_t a_stride, const T* panel, int d
   } while (kChains && k < depth);
 }
 
-// c (rows, kPanel) of any number of rows: full tiles, then one tile of what is left.
+// gemm_tile for `rows` from 1 to kTileRows.
+template <class T, bool kChains, int kRows = kTileRows>
+MTFA_INLINE void gemm_rows(int rows, const T* a, ptrdiff_t a_stride, const T* panel, int depth, const float* bias,
+                           bool clamp, float* c, ptrdiff_t c_stride, int chain) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows)
+      gemm_tile<kRows, kChains, T>(a, a_stride, panel, depth, bias, clamp, c, c_stride, chain);
+    else
+      gemm_rows<T, kChains, kRows - 1>(rows, a, a_stride, panel, depth, bias, clamp, c, c_stride, chain);
+  }
+}
+
+// c (rows, kPanel) of any number of rows, in tiles as even as can be: 32 rows are 11, 11 and 10. A tile of a few rows
+// has too few sums to hide the multiplier's latency.
 template <class T, bool kChains = false>
 MTFA_INLINE void gemm_panel(const T* a, ptrdiff_t a_stride, const T* panel, int rows, int depth, const float* bias,
                             bool clamp, float* c, ptrdiff_t c_stride, int chain = 0) {
-  int r = 0;
-#define MTFA_TILES(n)                                                                                           \
-  for (; r + (n) <= rows; r += (n)) {                                                                           \
-    gemm_tile<n, kChains, T>(a + r * a_stride, a_stride, panel, depth, bias, clamp, c + r * c_stride, c_stride, \
-                             chain);                                                                            \
+  int tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int done = 0; done < rows; --tiles) {
+    const int height = (rows - done + tiles - 1) / tiles;
+    gemm_rows<T, kChains>(height, a + done * a_stride, a_stride, panel, depth, bias, clamp, c + done * c_stride,
+                          c_stride, chain);
+    done += height;
   }
-  MTFA_TILES(kTileRows)
-  if constexpr (kTileRows > 8) MTFA_TILES(8)
-  MTFA_TILES(4)
-  MTFA_TILES(2)
-  MTFA_TILES(1)
-#undef MTFA_TILES
 }
 
 // Scratch memory of the calling thread, aligned to a cache line, kept between calls.

@@ -1,6 +1,6 @@
 // What every instruction set provides: one table of plain functions, chosen at run time.
 //
-// A feature-map row is channels-last: (width + 3) pixels of `channels` values, where pixel 0 and the
+// A feature-map row is channels-last: (width + 5) pixels of `channels` values, where pixel 0 and the
 // pixels after `width` are the zero padding of the convolutions. Row pointers point at pixel 0.
 // `channels` is a multiple of 16 (padded with zero channels). T is float or Bf16.
 #pragma once
@@ -16,6 +16,10 @@ struct Bf16 {
   uint16_t bits;
 };
 
+// What Winograd's convolution makes at a time, in frames x mel bands: 4 or 3 products an output instead of 9. A
+// convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/performance.md.
+enum class ConvBlocks { rows2_columns2, rows2_columns4 };
+
 // One pair of output rows t, t + 1 of a 3x3 convolution: out = [relu](conv(in) + bias [+ residual]).
 template <class T>
 struct ConvRows {
@@ -24,9 +28,10 @@ struct ConvRows {
   T* out[2];             // out[1] is null when the map ends after row t
   int width;
   int channels;
-  const void* weights;  // as packed for this table (pack.h)
+  const void* weights;  // as packed for this table and `blocks` (pack.h)
   const float* bias;    // (channels)
   bool relu;
+  ConvBlocks blocks;  // no matter where the weights are tiles of a direct convolution
 };
 
 // One row of the 3x3 convolution 1 -> channels with bias and ReLU.
