@@ -1,6 +1,6 @@
 """One command that measures everything on a CPU, section by section; a section that is done can be left out later.
 
-python -m benchmarks.run                          all sections, some twenty minutes on two quiet cores
+python -m benchmarks.run                          all sections, some twenty-five minutes on two quiet cores
 python -m benchmarks.run --only headline,stages   these; results of the others stay as they are
 python -m benchmarks.report                       the tables and the plots from the results
 python -m benchmarks.compare A B                  whether two runs (--out A, --out B) found the same ratios
@@ -72,7 +72,7 @@ def _growing(contest: Contest, shapes: list[dict[str, int]]) -> list[Row]:
         frames = shape.get("batch", 1) * shape["frames"]
         fits = frames <= plan.peer_frames
         contestants = [*contest.ours, *others] if fits else contest.ours[:1]
-        timing: dict[str, Any] = {"seconds": plan.seconds / 4, "least": 2 if fits else 1}
+        timing: dict[str, Any] = {"seconds": plan.seconds / 8, "least": 2 if fits else 1}
         found = contest.compare(contestants, "network", **timing, **shape)
         rows += found
         theirs = sorted((row.times.median, row.name) for row in found if row.times and not is_ours(row))
