@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -186,6 +188,18 @@ def test_operations_are_those_that_torch_counts() -> None:
 
 
 # --- time and noise ---
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="the system does not tell what its cores do")
+def test_what_a_child_process_did_is_not_called_a_disturbance() -> None:
+    def machine() -> float:
+        fields = Path("/proc/stat").read_text("ascii").splitlines()[0].split()
+        return sum(map(int, [*fields[1:4], *fields[6:9]])) / os.sysconf("SC_CLK_TCK")
+
+    busy, others = machine(), timing._busy_by_others()
+    code = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert machine() - busy - (timing._busy_by_others() - others) > 0.4  # seconds, however busy the machine is
 
 
 def test_contestants_run_in_turns() -> None:

@@ -161,12 +161,12 @@ def _load() -> float:
 
 
 def _busy_by_others() -> float:
-    """Seconds that the machine's cores have worked for anybody but this process."""
+    """Seconds that the machine's cores have worked for anybody but this process and its children that have ended."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
             fields = [int(field) for field in file.readline().split()[1:9]]
     except OSError:
         return float("nan")
     user, nice, system, _idle, _wait, irq, softirq, steal = fields
-    own = time.process_time()
+    own = sum(os.times()[:4])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own
