@@ -60,6 +60,12 @@ def two_runs(earlier: Path, results: Results) -> str:
     for pair in reversed(called[len(alike) :]):
         ours = " and ".join(f"{1e3 * seconds:.3g} ms" for seconds in pair.base_seconds)
         text += f" {100 * pair.difference:.1f} % apart: {pair.what}, {pair.first} and {pair.second} of {ours}."
+    if uncalled := sorted((pair for pair in found if not pair.called), key=lambda pair: pair.difference):
+        far = uncalled[-1]
+        text += (
+            f" {len(uncalled)} more are ranges in one run or both, too noisy to call: their middles are at most "
+            f"{100 * far.difference:.1f} % apart ({far.what}, {far.first} and {far.second})."
+        )
     return text + "\n"
 
 

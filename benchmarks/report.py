@@ -172,10 +172,10 @@ def _footnotes(results: Results) -> Iterator[str]:
         section = results.section(name)
         if section is not None and section["commit"] != head["commit"]:
             others.setdefault(section["commit"], []).append(name)
-    older = "".join(f" ({', '.join(names)}: {commit})" for commit, names in others.items())
+    older = "; ".join(f"{', '.join(names)}: {commit}" for commit, names in others.items())
+    commits = f"commit {head['commit']} ({older})" if older else f"commit {head['commit']}"
     yield (
-        f"*{head['device']}, {head['threads']} threads, {head['date'][:10]}, commit {head['commit']}{older}; "
-        f"{versions}. "
+        f"*{head['device']}, {head['threads']} threads, {head['date'][:10]}, {commits}; {versions}. "
         f"Peaks measured in the same run: {roof['fp32'] / 1e9:.0f} GFLOP/s in float32, "
         f"{roof['bf16'] / 1e9:.0f} in bf16, {roof['copy'] / 1e9:.0f} GB/s copied. "
         "Of peak: in the contestant's precision, counted as direct convolutions; Winograd's do fewer multiplications. "

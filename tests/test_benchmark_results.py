@@ -131,6 +131,12 @@ def test_two_runs_are_compared_ratio_by_ratio(tmp_path: Path, capsys: pytest.Cap
     sentence = pages.two_runs(tmp_path / "a", report.Results(tmp_path / "c", device_name(FACTS)))
     assert sentence.startswith("Of 1 ratios that both runs call, 0 agree within 10 %. 20.0 % apart: headline, ")
     assert "torch fp32 to mtfa-fast bf16, 5.00x and 6.00x of 200 ms and 200 ms." in sentence
+    assert "more are ranges" not in sentence
+    noisy = dataclasses.replace(theirs, name="noisy", times=Times((0.2, 1.0, 9.0)))
+    save(tmp_path / "c", "headline", FACTS, [ours, slower, noisy])
+    save(tmp_path / "a", "headline", FACTS, [ours, theirs, noisy])
+    sentence = pages.two_runs(tmp_path / "a", report.Results(tmp_path / "c", device_name(FACTS)))
+    assert " 1 more are ranges in one run or both, " in sentence and "at most 0.0 % apart (headline, " in sentence
     assert pages.two_runs(tmp_path / "nothing", report.Results(tmp_path / "c", device_name(FACTS))) == ""
     assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "nothing")]) == 1
     assert "no ratio that both runs call" in capsys.readouterr().out

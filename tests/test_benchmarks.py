@@ -190,7 +190,7 @@ def test_operations_are_those_that_torch_counts() -> None:
 # --- time and noise ---
 
 
-@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="the system does not tell what its cores do")
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="no /proc/stat: only Linux tells what its cores do")
 def test_what_a_child_process_did_is_not_called_a_disturbance() -> None:
     def machine() -> float:
         fields = Path("/proc/stat").read_text("ascii").splitlines()[0].split()

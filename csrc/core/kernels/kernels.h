@@ -1,7 +1,8 @@
 // What every instruction set provides: one table of plain functions, chosen at run time.
 //
 // A feature-map row is channels-last: (width + 5) pixels of `channels` values, where pixel 0 and the
-// pixels after `width` are the zero padding of the convolutions. Row pointers point at pixel 0.
+// pixels after `width` are the zero padding of the convolutions: one, and what the last block of four columns reads
+// beyond it. Row pointers point at pixel 0.
 // `channels` is a multiple of 16 (padded with zero channels). T is float or Bf16.
 #pragma once
 

@@ -3,8 +3,6 @@
 // rounding.
 #pragma once
 
-#include "core/kernels/kernels.h"
-
 namespace mtfa {
 
 // Points of blocks of two and of four outputs, in the order of their products; infinity is the last. 0, +-5/8 and +-3/2
