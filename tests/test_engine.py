@@ -78,6 +78,17 @@ def test_bf16_error_is_at_most_twice_stock_torch(case: str) -> None:
     assert relative_error(engine_of(net, precision="bf16").probabilities(log_mel.numpy()), exact) <= 2 * stock
 
 
+def test_rings_hold_what_is_needed_at_every_length() -> None:
+    """A ring that is a row too short gives rows of another time: lengths up to one period of the schedule (256 frames),
+    and one of each remainder by it far beyond the longest delay."""
+    net = random_network(channels=16, bands=8, pooling=1, hidden=16)
+    engine = engine_of(net, precision="fp32", threads=2)
+    for frames in (*range(8, 264, 8), *range(264, 264 + 32 * 56, 56)):
+        log_mel = random_log_mel(net, frames)
+        exact = reference(net, log_mel, torch.float64)
+        assert relative_error(engine.probabilities(log_mel.numpy()), exact) < 1e-5, frames
+
+
 PRECISIONS = ["fp32", *(["bf16"] if HAS_BF16 else [])]
 
 

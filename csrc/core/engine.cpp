@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "core/stages.h"
+
 namespace mtfa {
 
 const Kernels& kernels_of(Isa isa) { return MTFA_SELECT(isa, kernels)(); }
@@ -125,7 +127,7 @@ void Stream::push_log_mel(const float* rows, int64_t count, ThreadPool& pool) {
     float* to = state_->trunk->next_input(pending_);
     for (int d = 0; d < bands; ++d) to[d] = (row[d] - engine_->mean_[d]) / engine_->std_[d];
     ++frames_;
-    if (++pending_ == state_->trunk->band()) band(pool);
+    if (++pending_ == kBandRows) band(pool);
   }
 }
 
@@ -177,7 +179,7 @@ void Stream::close(ThreadPool& pool) {
   const std::vector<float> repeated(last, last + bands);
   for (int64_t t = frames_; t % 8; ++t) {
     std::copy(repeated.begin(), repeated.end(), trunk.next_input(pending_));
-    if (++pending_ == trunk.band()) band(pool);
+    if (++pending_ == kBandRows) band(pool);
   }
   if (pending_) band(pool);
   trunk.finish(pool);

@@ -10,7 +10,6 @@ namespace mtfa {
 
 namespace {
 
-constexpr int kBand = 32;  // rows that move through the block together
 // By itself an op owes its own error, which no layer before it hides: the blocks that err least.
 constexpr ConvBlocks kBlocks = ConvBlocks::rows2_columns2;
 constexpr size_t kIdle = 16;  // states kept for later calls
@@ -76,7 +75,7 @@ class OutputMap : public Stage {
 
 template <class T>
 struct ResidualBlock<T>::State {
-  State(const ResidualBlock& block, int width) : pipeline(kBand) {
+  State(const ResidualBlock& block, int width) {
     const TypedKernels<T>& kernels = typed_kernels<T>(block.kernels_);
     in = pipeline.add<InputMap<T>>(width, padded_channels(block.channels_));
     const auto* first = pipeline.add<ConvStage<T>>(in, nullptr, kernels, block.conv1_);
@@ -131,8 +130,8 @@ void ResidualBlock<T>::clip(const StridedMap<const T>& x, const StridedMap<T>& o
   auto state = take(width);
   const T* from = x.data + item * x.strides[0];
   state->out->begin(out.data + item * out.strides[0], out.strides[1], out.strides[2], out.strides[3]);
-  for (int64_t first = 0; first < rows; first += kBand) {
-    const int count = static_cast<int>(std::min<int64_t>(kBand, rows - first));
+  for (int64_t first = 0; first < rows; first += kBandRows) {
+    const int count = static_cast<int>(std::min<int64_t>(kBandRows, rows - first));
     pool.run(count, [&](int i) {
       state->in->fill(first + i, from + (first + i) * x.strides[2], channels_, x.strides[1], x.strides[3]);
     });

@@ -145,7 +145,10 @@ class PoolStage : public MapStage<T> {
  public:
   PoolStage(const MapStage<T>* input, const TypedKernels<T>& kernels)
       : MapStage<T>(input->level() + 1, input->width / 2, input->channels), input_(input), kernels_(kernels) {}
-  int64_t ready() const override { return input_->produced() / 2; }
+  int64_t ready() const override {
+    const int64_t rows = input_->produced() / 2, group = rows_together(this->level());
+    return input_->done() ? rows : rows / group * group;
+  }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return 2 * this->produced(); }
   void run(int64_t first, int64_t last, ThreadPool& pool) override {

@@ -17,27 +17,40 @@ void Pipeline::plan() {
       }
     }
   }
-  const int64_t step = int64_t{1} << deepest;
+  int64_t period = kBandRows;  // of the schedule, in frames
+  for (int level = 0; level <= deepest; ++level) period = std::max(period, rows_together(level) << level);
   kept_.assign(stages_.size(), 0);
   planning_ = true;
-  // The schedule repeats after the longest delay (some hundred rows); all ends of a sequence within it
-  // are tried, so what is recorded is the most that any length needs.
-  for (int64_t total = step; total <= 512 + 2 * band_; total += step) {
-    reset();
-    for (int64_t pushed = 0; pushed < total;) {
-      const int64_t n = std::min<int64_t>(band_, total - pushed);
-      advance(n, nullptr);
-      pushed += n;
-    }
-    set_totals();
-    advance(0, nullptr);
+  reset();
+  // From where all stages stand as far behind the input as a period before, everything repeats. All ends of a sequence
+  // up to there are tried, so what is recorded is the most that any length needs.
+  std::vector<std::vector<int64_t>> delays;
+  const size_t bands = static_cast<size_t>(period / kBandRows);
+  do {
+    for (int64_t rows = 1 << deepest; rows <= kBandRows; rows += 1 << deepest) plan_end(rows);
+    advance(kBandRows, nullptr);
+    delays.emplace_back();
     for (const auto& stage : stages_) {
-      if (!stage->done()) throw std::logic_error("pipeline: the schedule does not finish");
+      delays.back().push_back(stages_[0]->produced_ - (stage->produced_ << stage->level()));
     }
-  }
+  } while (delays.size() <= bands || delays.back() != delays[delays.size() - 1 - bands]);
   planning_ = false;
   reset();
   for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->allocate(kept_[i]);
+}
+
+// The rest of the schedule where only `rows` more come; everything stands as before afterwards.
+void Pipeline::plan_end(int64_t rows) {
+  std::vector<int64_t> produced;
+  for (const auto& stage : stages_) produced.push_back(stage->produced_);
+  advance(rows, nullptr);
+  set_totals();
+  advance(0, nullptr);
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    if (!stages_[i]->done()) throw std::logic_error("pipeline: the schedule does not finish");
+    stages_[i]->produced_ = produced[i];
+    stages_[i]->total_ = -1;
+  }
 }
 
 // A stage keeps most right after it has made rows: from then on its consumers only let go.
@@ -57,7 +70,7 @@ void Pipeline::advance(int64_t rows, ThreadPool* pool) {
     progress = false;
     for (size_t i = 1; i < stages_.size(); ++i) {
       Stage& stage = *stages_[i];
-      const int64_t most = stage.produced_ + std::max<int64_t>(band_ >> stage.level(), 1);
+      const int64_t most = stage.produced_ + rows_together(stage.level());
       const int64_t target = std::min(stage.ready(), most);
       if (target <= stage.produced_) continue;
       if (pool) {

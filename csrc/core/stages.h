@@ -5,8 +5,14 @@
 //
 // A stage at level l makes one row for 2^l frames. The schedule depends on counts alone: a dry run over
 // every phase finds each ring's size before anything is allocated.
+//
+// How many rows go through a stage together is a balance of two ways through the caches. At full resolution it is the
+// rows that are large, and few of them pass from stage to stage within a core's own cache. Below, it is the weights:
+// every time a stage runs they come from a cache that the cores share, so the poolings wait until there is enough to
+// do.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +22,11 @@
 #include "core/thread_pool.h"
 
 namespace mtfa {
+
+// Level-0 rows that go through the stages together.
+constexpr int kBandRows = 32;
+// Rows of a stage that go through it together.
+constexpr int64_t rows_together(int level) { return level == 0 ? kBandRows : std::min(64, 256 >> level); }
 
 class Stage {
  public:
@@ -50,9 +61,6 @@ class Stage {
 // announced by push() after the caller has written them.
 class Pipeline {
  public:
-  // `band`: level-0 rows that a stage makes at most at a time.
-  explicit Pipeline(int band) : band_(band) {}
-
   template <class S, class... Args>
   S* add(Args&&... args) {
     auto stage = std::make_unique<S>(std::forward<Args>(args)...);
@@ -63,12 +71,11 @@ class Pipeline {
 
   // Runs the schedule without data and allocates every ring. Call once, after the last add().
   void plan();
-  // `rows` more rows of the first stage are there.
+  // `rows` more rows of the first stage are there: at most kBandRows.
   void push(int64_t rows, ThreadPool& pool) { advance(rows, &pool); }
   // No more input: the first stage's rows, a multiple of 2^deepest level, are all.
   void finish(ThreadPool& pool);
   void reset();
-  int band() const { return band_; }
   // Calls `seen` with the rows [first, last) of one stage as soon as they are made; a null stage ends it.
   void watch(const Stage* stage, std::function<void(int64_t first, int64_t last)> seen) {
     watched_ = stage;
@@ -79,8 +86,8 @@ class Pipeline {
   void advance(int64_t rows, ThreadPool* pool);
   void set_totals();
   void record(size_t index);
+  void plan_end(int64_t rows);
 
-  int band_;
   std::vector<std::unique_ptr<Stage>> stages_;
   // While planning: each stage's consumers, and the most rows that it ever had to keep.
   std::vector<std::vector<const Stage*>> consumers_;

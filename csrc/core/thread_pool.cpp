@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -51,6 +52,29 @@ bool spin_until(Ready ready) {
   }
 }
 
+// The tasks [first, end) that nobody has taken of one thread's share. Its thread takes the first, the others the last.
+class alignas(64) Share {
+ public:
+  void fill(int first, int end) { range_ = pack(first, end); }
+  // One task, or -1 where none is left.
+  int take(bool from_front) {
+    uint64_t range = range_;
+    for (;;) {
+      const int first = static_cast<int>(range >> 32), end = static_cast<int>(range & 0xffffffff);
+      if (first == end) return -1;
+      if (from_front) {
+        if (range_.compare_exchange_weak(range, pack(first + 1, end))) return first;
+      } else {
+        if (range_.compare_exchange_weak(range, pack(first, end - 1))) return end - 1;
+      }
+    }
+  }
+
+ private:
+  static uint64_t pack(int first, int end) { return static_cast<uint64_t>(first) << 32 | static_cast<uint32_t>(end); }
+  std::atomic<uint64_t> range_{0};
+};
+
 // Signals belong to the threads of the application (Python's main thread), not to workers.
 class SignalsBlocked {
  public:
@@ -68,11 +92,12 @@ class SignalsBlocked {
 }  // namespace
 
 // The workers and the one job they share. The job's fields are written while nobody can claim a task (unclaimed == 0
-// and unfinished == 0) and read only after a task of the job has been claimed, which keeps it from ending.
+// and unfinished == 0) and read only after a task of the job has been claimed, which keeps it from ending. To claim one
+// is to count `unclaimed` down; which one it is, the shares tell.
 struct ThreadPool::Crew {
   Call call = nullptr;
   const void* function = nullptr;
-  int tasks = 0;
+  std::vector<Share> shares;  // the caller's, then the workers'
   std::exception_ptr error;
   std::atomic<bool> failed{false};
   alignas(64) std::atomic<int> unclaimed{0};
@@ -87,10 +112,10 @@ struct ThreadPool::Crew {
   unsigned born = forks.load();
   std::vector<std::thread> workers;
 
-  explicit Crew(int count) {
+  explicit Crew(int count) : shares(static_cast<size_t>(count) + 1) {
     const SignalsBlocked blocked;
     try {
-      for (int i = 0; i < count; ++i) workers.emplace_back([this] { serve(); });
+      for (int i = 0; i < count; ++i) workers.emplace_back([this, i] { serve(static_cast<size_t>(i) + 1); });
     } catch (const std::system_error&) {
       // The system gives no more threads: go on with those that there are.
     }
@@ -105,13 +130,22 @@ struct ThreadPool::Crew {
     for (std::thread& worker : workers) worker.join();
   }
 
-  void take_part() {
+  // The task of a claim. There is one: no more are claimed than there are, and a share that is empty stays so.
+  int claimed_task(size_t own) {
+    for (size_t i = own;; i = (i + 1) % shares.size()) {
+      const int task = shares[i].take(i == own);
+      if (task >= 0) return task;
+    }
+  }
+
+  void take_part(size_t own) {
     int left = unclaimed.load();
     while (left > 0) {
       if (!unclaimed.compare_exchange_weak(left, left - 1)) continue;
+      const int task = claimed_task(own);
       if (!failed.load(std::memory_order_relaxed)) {
         try {
-          call(function, tasks - left);
+          call(function, task);
         } catch (...) {
           if (!failed.exchange(true)) error = std::current_exception();
         }
@@ -124,10 +158,10 @@ struct ThreadPool::Crew {
     }
   }
 
-  void serve() {
+  void serve(size_t own) {
     const auto wanted = [this] { return unclaimed > 0 || stop; };
     while (!stop) {
-      take_part();
+      take_part(own);
       if (spin_until(wanted)) continue;
       std::unique_lock<std::mutex> lock(mutex);
       ++sleepers;  // before the last look: the caller stores the job first and looks for sleepers then
@@ -139,7 +173,8 @@ struct ThreadPool::Crew {
   void lead(int count, Call job_call, const void* job_function) {
     call = job_call;
     function = job_function;
-    tasks = count;
+    const auto before = [&](size_t share) { return static_cast<int>(share * count / shares.size()); };
+    for (size_t i = 0; i < shares.size(); ++i) shares[i].fill(before(i), before(i + 1));
     failed = false;
     unfinished = count;
     unclaimed = count;
@@ -153,7 +188,7 @@ struct ThreadPool::Crew {
         work_to_do.notify_one();
       }
     }
-    take_part();
+    take_part(0);
     const auto done = [this] { return unfinished == 0; };
     if (!spin_until(done)) {
       std::unique_lock<std::mutex> lock(mutex);

@@ -27,6 +27,9 @@ class ThreadPool {
   // Calls f(task) once for every task in [0, tasks), on the caller and the workers, in no set order, and returns when
   // all are done. The first exception of a task comes out here; tasks that had not begun by then are left out.
   //
+  // Each thread begins with a share of neighbouring tasks, the same one in every job of that many tasks: what it made
+  // in one job is still in its core's caches when it reads it in the next. Who is done takes from the others' ends.
+  //
   // Any thread may call at any time. The workers serve one caller; a second one, or a task that calls run() itself,
   // does its tasks alone. In a child process after fork() the pool starts workers of its own.
   template <class F>

@@ -13,7 +13,6 @@ namespace mtfa {
 namespace {
 
 constexpr int kDepth = 3;  // poolings of the hourglass
-constexpr int kBand = 32;  // frames that move through the pipeline together: four rows at its deepest level
 
 // M, which exists only while the kernel of the gate uses it.
 constexpr char kMasks[] = "masks";
@@ -100,9 +99,9 @@ class TypedTrunkWeights : public TrunkWeights {
 
   void project_vectors(const float* vectors, int64_t frames, const FrameSink& sink, ThreadPool& pool) const override {
     const int count = shape.channels, bands = shape.mel_bands / shape.pooling;
-    AlignedArray<T> rows(kBand * gathered_stride());
-    for (int64_t first = 0; first < frames; first += kBand) {
-      const int n = static_cast<int>(std::min<int64_t>(kBand, frames - first));
+    AlignedArray<T> rows(kBandRows * gathered_stride());
+    for (int64_t first = 0; first < frames; first += kBandRows) {
+      const int n = static_cast<int>(std::min<int64_t>(kBandRows, frames - first));
       pool.run(n, [&](int r) {
         const float* from = vectors + (first + r) * bands * count;
         T* to = rows.data() + r * gathered_stride();
@@ -167,10 +166,12 @@ class GruInputStage : public Stage {
   GruInputStage(const RingStage<T>* input, const TypedTrunkWeights<T>& weights, FrameSink sink)
       : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)) {}
   // Groups of a whole band use each weight often while it is in the cache.
-  int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / kBand * kBand; }
+  int64_t ready() const override {
+    return input_->done() ? input_->total() : input_->produced() / kBandRows * kBandRows;
+  }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return produced(); }
-  void allocate(int64_t) override { gathered_ = AlignedArray<T>(kBand * weights_.gathered_stride()); }
+  void allocate(int64_t) override { gathered_ = AlignedArray<T>(kBandRows * weights_.gathered_stride()); }
   void run(int64_t first, int64_t last, ThreadPool& pool) override {
     // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
     const int rows = static_cast<int>(last - first);
@@ -189,8 +190,7 @@ class GruInputStage : public Stage {
 template <class T>
 class TypedTrunk : public Trunk {
  public:
-  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink)
-      : weights_(std::move(weights)), pipeline_(kBand) {
+  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink) : weights_(std::move(weights)) {
     const TypedTrunkWeights<T>& w = *weights_;
     const int bands = w.shape.mel_bands;
     input_ = pipeline_.add<InputStage>(bands);
@@ -229,7 +229,6 @@ class TypedTrunk : public Trunk {
     pipeline_.watch(nullptr, nullptr);
     gate_->keep_masks(0);
   }
-  int band() const override { return pipeline_.band(); }
 
   std::vector<std::string> stage_names() const override {
     std::vector<std::string> names;
@@ -240,7 +239,7 @@ class TypedTrunk : public Trunk {
     const auto found = std::find_if(taps_.begin(), taps_.end(), [&](const Tap& tap) { return tap.name == name; });
     if (found == taps_.end()) throw std::invalid_argument("stage: got " + name + ", allowed: those of stage_names()");
     const bool masks = name == kMasks;
-    if (masks) gate_->keep_masks(kBand);
+    if (masks) gate_->keep_masks(kBandRows);
     pipeline_.watch(found->stage, [this, masks, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
       const int channels = weights_->channels, count = weights_->shape.channels;
       std::vector<float> row(static_cast<size_t>(tap.width) * count);

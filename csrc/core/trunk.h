@@ -33,10 +33,9 @@ class Trunk {
   virtual ~Trunk() = default;
   // Memory of the next input row: mel_bands values to be written before push().
   virtual float* next_input(int64_t offset) = 0;
-  virtual void push(int64_t rows, ThreadPool& pool) = 0;  // at most band() rows
+  virtual void push(int64_t rows, ThreadPool& pool) = 0;  // at most kBandRows rows (stages.h)
   virtual void finish(ThreadPool& pool) = 0;              // rows pushed: a multiple of 8
   virtual void reset() = 0;
-  virtual int band() const = 0;
   // For checks: the stages whose rows can be watched, by the names of the torch modules that make the same, and what
   // is called with every row of one of them until reset(). Throws std::invalid_argument for another name.
   virtual std::vector<std::string> stage_names() const = 0;

@@ -54,6 +54,20 @@ void workers_help() {
   });
 }
 
+// Nobody goes on before all four have a task: each has the first of its own quarter then.
+void threads_begin_with_their_own_share() {
+  ThreadPool pool(4);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::atomic<int> begun{0};
+    std::vector<std::atomic<int>> order(40);
+    pool.run(40, [&](int task) {
+      order[static_cast<size_t>(task)] = begun++;
+      while (begun < 4) std::this_thread::yield();
+    });
+    for (int task : {0, 10, 20, 30}) CHECK(order[static_cast<size_t>(task)] < 4);
+  }
+}
+
 void jobs_after_sleep() {
   ThreadPool pool(3);
   for (int i = 0; i < 20; ++i) {
@@ -162,6 +176,7 @@ int main(int count, char** arguments) {
   }
   jobs_of_all_sizes();
   workers_help();
+  threads_begin_with_their_own_share();
   jobs_after_sleep();
   exceptions_come_out();
   nested_jobs();

@@ -3,8 +3,9 @@
 // products. The sums over channels are nine times shorter than a direct convolution's, which pays for part of the
 // transforms' rounding (docs/performance.md).
 //
-// One call makes one pair of output rows. The transformed input of all its blocks, the products and the
-// weights (24 x C x C) fit the second-level cache together.
+// One call makes one pair of output rows, a group of blocks at a time. The transformed input of a group, its products
+// and the weights (24 x C x C) fill a half of a second-level cache of 1 MB: the other half is for the rows, or lost to
+// whoever else runs on the core.
 #pragma once
 
 #include "core/kernels/gemm.h"
@@ -112,7 +113,7 @@ MTFA_INLINE void transform_output(const ConvRows<T>& args, const float* products
 }
 
 template <class Columns, class T>
-void winograd_in_blocks(const ConvRows<T>& args) {
+void winograd_group(const ConvRows<T>& args) {
   constexpr int positions = Outputs2::window * Columns::window;
   const int channels = args.channels, blocks = (args.width + Columns::outputs - 1) / Columns::outputs;
   const int columns = (channels + kPanel - 1) / kPanel * kPanel;
@@ -134,6 +135,20 @@ void winograd_in_blocks(const ConvRows<T>& args) {
     }
   }
   transform_output<Columns>(args, products, out_stride, blocks, columns);
+}
+
+template <class Columns, class T>
+void winograd_in_blocks(const ConvRows<T>& args) {
+  constexpr int group = 16 * Columns::outputs;  // pixels
+  for (int x = 0; x < args.width; x += group) {
+    ConvRows<T> part = args;
+    const ptrdiff_t at = static_cast<ptrdiff_t>(x) * args.channels;
+    for (const T*& row : part.in) row += at;
+    for (const T*& row : part.residual) row += row ? at : 0;
+    for (T*& row : part.out) row += row ? at : 0;
+    part.width = args.width - x < group ? args.width - x : group;
+    winograd_group<Columns>(part);
+  }
 }
 
 template <class T>
