@@ -23,9 +23,10 @@ void Pipeline::plan() {
   planning_ = true;
   reset();
   // From where all stages stand as far behind the input as a period before, everything repeats. All ends of a sequence
-  // up to there are tried, so what is recorded is the most that any length needs.
+  // up to a period later are tried (one, because at the start there are no rows before the first to keep), so what is
+  // recorded is the most that any length needs.
   std::vector<std::vector<int64_t>> delays;
-  const size_t bands = static_cast<size_t>(period / kBandRows);
+  const int64_t bands = period / kBandRows;
   do {
     for (int64_t rows = 1 << deepest; rows <= kBandRows; rows += 1 << deepest) plan_end(rows);
     advance(kBandRows, nullptr);
@@ -33,7 +34,8 @@ void Pipeline::plan() {
     for (const auto& stage : stages_) {
       delays.back().push_back(stages_[0]->produced_ - (stage->produced_ << stage->level()));
     }
-  } while (delays.size() <= bands || delays.back() != delays[delays.size() - 1 - bands]);
+  } while (static_cast<int64_t>(delays.size()) <= 2 * bands ||
+           delays.end()[-1 - bands] != delays.end()[-1 - 2 * bands]);
   planning_ = false;
   reset();
   for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->allocate(kept_[i]);

@@ -3,9 +3,9 @@
 // products. The sums over channels are nine times shorter than a direct convolution's, which pays for part of the
 // transforms' rounding (docs/performance.md).
 //
-// One call makes one pair of output rows, a group of blocks at a time. The transformed input of a group, its products
-// and the weights (24 x C x C) fill a half of a second-level cache of 1 MB: the other half is for the rows, or lost to
-// whoever else runs on the core.
+// One call makes one pair of output rows, a group of blocks at a time. With 64 channels the transformed input of a
+// group, its products and the weights (24 x C x C) take 0.35 (bf16) to 0.6 MB (fp32) of a second-level cache of 1 MB;
+// the rest is for the rows, or lost to whoever else runs on the core.
 #pragma once
 
 #include "core/kernels/gemm.h"
