@@ -28,10 +28,10 @@ class Plan:
 
     config: Config = field(default_factory=Config)
     frames: int = 1501
-    rounds: int = 18  # nine left torch bf16's convolutions 13 % apart in two runs
+    rounds: int = 30  # nine left torch bf16's convolutions 13 % apart in two runs, 14 to 18 torch.compile's 12 %
     least: int = 3
-    seconds: float = 75.0  # a comparison ends after these, if it has its least rounds
-    short_seconds: float = 15.0  # of one whose calls take milliseconds: as many rounds as fit, since each is short
+    seconds: float = 150.0  # a comparison ends after these, if it has its least rounds
+    short_seconds: float = 30.0  # of one whose calls take milliseconds: as many rounds as fit, since each is short
     batches: tuple[int, ...] = (1, 4, 16, 64)
     batch_frames: int = 256
     lengths: tuple[int, ...] = (256, 1504, 6016, 24_064, HOUR)

@@ -72,7 +72,7 @@ def _growing(contest: Contest, shapes: list[dict[str, int]]) -> list[Row]:
         frames = shape.get("batch", 1) * shape["frames"]
         fits = frames <= plan.peer_frames
         contestants = [*contest.ours, *others] if fits else contest.ours[:1]
-        timing: dict[str, Any] = {"seconds": plan.seconds / 8, "least": 2 if fits else 1}
+        timing: dict[str, Any] = {"seconds": plan.seconds / 16, "least": 2 if fits else 1}
         found = contest.compare(contestants, "network", **timing, **shape)
         rows += found
         theirs = sorted((row.times.median, row.name) for row in found if row.times and not is_ours(row))

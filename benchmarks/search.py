@@ -111,5 +111,5 @@ def rows(contest: Contest) -> list[Row]:
         except ImportError:
             contest.missing[library] = f"not installed ({library})"
             continue
-        found += contest.compare(each, "network", frames=plan.search_frames, seconds=plan.seconds / 4)
+        found += contest.compare(each, "network", frames=plan.search_frames, seconds=plan.seconds / 8)
     return found
