@@ -26,7 +26,7 @@ namespace mtfa {
 // Level-0 rows that go through the stages together.
 constexpr int kBandRows = 32;
 // Rows of a stage that go through it together.
-constexpr int64_t rows_together(int level) { return level == 0 ? kBandRows : std::min(64, 256 >> level); }
+constexpr int64_t rows_together(int level) { return level == 0 ? kBandRows : 128 >> level; }
 
 class Stage {
  public:
