@@ -79,8 +79,8 @@ def test_bf16_error_is_at_most_twice_stock_torch(case: str) -> None:
 
 
 def test_rings_hold_what_is_needed_at_every_length() -> None:
-    """A ring that is a row too short gives rows of another time: lengths up to two periods of the schedule (128 frames),
-    and some of each remainder by it far beyond the longest delay."""
+    """A ring that is a row too short gives rows of another time. Lengths: up to two periods of the schedule (128
+    frames), and some of each remainder by it far beyond the longest delay."""
     net = random_network(channels=16, bands=8, pooling=1, hidden=16)
     engine = engine_of(net, precision="fp32", threads=2)
     for frames in (*range(8, 264, 8), *range(264, 264 + 32 * 56, 56)):
