@@ -22,9 +22,9 @@ void Pipeline::plan() {
   kept_.assign(stages_.size(), 0);
   planning_ = true;
   reset();
-  // From where all stages stand as far behind the input as a period before, everything repeats. All ends of a sequence
-  // up to a period later are tried (one, because at the start there are no rows before the first to keep), so what is
-  // recorded is the most that any length needs.
+  // Once all stages stand as far behind the input as they did a period before, everything repeats. Every end of a
+  // sequence until then is tried, and for one period more: in the first, nothing before row 0 had to be kept. So what
+  // is recorded is the most that any length needs.
   std::vector<std::vector<int64_t>> delays;
   const int64_t bands = period / kBandRows;
   do {
