@@ -13,15 +13,16 @@ import soundfile
 import torch
 
 from benchmarks.contest import Contest, with_thresholds
-from mtfa_fast import __version__, features
+from mtfa_fast import __version__
+from mtfa_fast.audio.files import features
 from mtfa_fast.backends.reference.log_mel import log_mel as torch_log_mel
-from mtfa_fast.benchmark.contestants import Contestant
-from mtfa_fast.benchmark.rows import Entry, Row, race
-from mtfa_fast.comparison import Check, compare
+from mtfa_fast.checking.comparison import Check, compare
+from mtfa_fast.checking.reference import Reference
+from mtfa_fast.checking.verification import PROBABILITY_BOUND, probe
 from mtfa_fast.detector import Detector
-from mtfa_fast.events import Event, Result
-from mtfa_fast.reference import Reference
-from mtfa_fast.verification import PROBABILITY_BOUND, probe
+from mtfa_fast.events.result import Event, Result
+from mtfa_fast.measuring.contestants import Contestant
+from mtfa_fast.measuring.rows import Entry, Row, race
 from mtfa_fast.weights import Weights
 
 SHARES = (0.2, 0.8)  # of a class's frames between which its threshold lies

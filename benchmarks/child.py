@@ -40,7 +40,7 @@ def _loader(contestant: str, facts: dict[str, Any]) -> Callable[[], Callable[[An
         return CpuEngine(Weights.load(facts["weights"]), threads=threads).probabilities
 
     def torch() -> Callable[[Any], Any]:
-        from mtfa_fast.benchmark.torch_peers import Eager
+        from mtfa_fast.measuring.torch_peers import Eager
         from mtfa_fast.weights import Weights
 
         batch, frames = facts["shape"]
@@ -68,7 +68,7 @@ def memory(contestant: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Bytes that one answer adds to the process that is ready to give it; ``hour``: seconds of audio, streamed."""
     import numpy as np
 
-    from mtfa_fast.benchmark.machine import added_memory
+    from mtfa_fast.measuring.machine import added_memory
 
     found: list[float] = []
     if contestant == "stream":

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results_files import load, rows_of
-from mtfa_fast.benchmark.rows import Row, fastest
-from mtfa_fast.benchmark.text import is_ours
-from mtfa_fast.benchmark.timing import Ratio
+from mtfa_fast.measuring.rows import Row, fastest
+from mtfa_fast.measuring.text import is_ours
+from mtfa_fast.measuring.timing import Ratio
 
 WITHIN = 0.1
 

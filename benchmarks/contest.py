@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from mtfa_fast import _core
-from mtfa_fast.benchmark.checks import Oracle, Part
-from mtfa_fast.benchmark.contestants import Chain, Contestant
-from mtfa_fast.benchmark.networks import random_weights
-from mtfa_fast.benchmark.peers import peers
-from mtfa_fast.benchmark.rows import Row, compare, fastest
-from mtfa_fast.benchmark.run import MOST_ROUNDS, engines
-from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
+from mtfa_fast.measuring.checks import Oracle, Part
+from mtfa_fast.measuring.contestants import Chain, Contestant
+from mtfa_fast.measuring.networks import random_weights
+from mtfa_fast.measuring.peers import peers
+from mtfa_fast.measuring.rows import Row, compare, fastest
+from mtfa_fast.measuring.run import MOST_ROUNDS, engines
+from mtfa_fast.measuring.text import is_ours
 from mtfa_fast.weights import Weights
 
 HOUR = 120 * 1504  # frames, whole periods of the oracle: 3609.6 s

@@ -91,7 +91,7 @@ build_core() {
   mv "$folder"/lib/_core.* mtfa_fast/
 }
 
-gpu_tests() { "$python" -m pytest -q -m gpu --tb=short tests/test_gpu_running.py tests/test_cuda_kernels.py; }
+gpu_tests() { "$python" -m pytest -q -m gpu --tb=short tests/engine/test_gpu_running.py tests/backends/test_cuda_kernels.py; }
 
 # Tests that take the GPU where there is one: every Triton kernel against float64, the engine against the plain network. Two of
 # the engine's are about audio files and commands, whose libraries may not be there.
@@ -99,15 +99,15 @@ device_tests() {
   local parallel=()
   "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 4) # what takes time is compiling
   "$python" -m pytest -q ${parallel[@]+"${parallel[@]}"} --tb=short --continue-on-collection-errors -m 'not gpu' -k "${1:-}" \
-    tests/test_network_kernels.py tests/test_gpu_engine.py tests/test_gpu_running.py tests/test_ops.py
+    tests/backends/test_network_kernels.py tests/engine/test_gpu_engine.py tests/engine/test_gpu_running.py tests/ops/test_ops.py
 }
 
 # Without a cache a kernel that leaves its memory is likelier to fault than to read a neighbour's. Graphs need the cache.
 without_caching() {
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
   local failed=0
-  "$python" -m pytest -q --tb=short -m gpu tests/test_cuda_kernels.py || failed=1
-  "$python" -m pytest -q --tb=short tests/test_network_kernels.py tests/test_ops.py::test_against_float64 || failed=1
+  "$python" -m pytest -q --tb=short -m gpu tests/backends/test_cuda_kernels.py || failed=1
+  "$python" -m pytest -q --tb=short tests/backends/test_network_kernels.py tests/ops/test_ops.py::test_against_float64 || failed=1
   return "$failed"
 }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import WITHIN, pairs
-from benchmarks.report import Results, accuracy, proof, render, render_search, replaced
 from benchmarks.results_files import RESULTS
+from benchmarks.tables import Results, accuracy, proof, render, render_search, replaced
 from mtfa_fast.experiments.report import NAMES, markdown
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtfa_fast.benchmark.networks import operations, traffic
-from mtfa_fast.benchmark.rows import Row
-from mtfa_fast.benchmark.text import is_ours
 from mtfa_fast.config import Config
+from mtfa_fast.measuring.networks import operations, traffic
+from mtfa_fast.measuring.rows import Row
+from mtfa_fast.measuring.text import is_ours
 
 if TYPE_CHECKING:
-    from benchmarks.report import Results
+    from benchmarks.tables import Results
 
 OURS, OTHERS, QUIET = "#d1495b", "#5b7c99", "#b8c4ce"
 PLOTS = (("speed", "headline", "network"), ("roofline", "stages", "trunk"), ("length", "lengths", "network"))

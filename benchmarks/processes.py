@@ -13,13 +13,13 @@ import numpy as np
 
 from benchmarks import child
 from benchmarks.contest import Contest
-from mtfa_fast.benchmark.checks import Refused, require
-from mtfa_fast.benchmark.machine import environment
-from mtfa_fast.benchmark.onnx_peers import export
-from mtfa_fast.benchmark.rows import Row
-from mtfa_fast.benchmark.text import is_ours
-from mtfa_fast.benchmark.timing import Times, in_turns
-from mtfa_fast.comparison import Check
+from mtfa_fast.checking.comparison import Check
+from mtfa_fast.measuring.checks import Refused, require
+from mtfa_fast.measuring.machine import environment
+from mtfa_fast.measuring.onnx_peers import export
+from mtfa_fast.measuring.rows import Row
+from mtfa_fast.measuring.text import is_ours
+from mtfa_fast.measuring.timing import Times, in_turns
 
 PRECISIONS = {"mtfa-fast": "", "torch": "bf16", "onnxruntime": "fp32", "openvino": "bf16"}
 PACKAGES = {"mtfa-fast": "mtfa_fast"}

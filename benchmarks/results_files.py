@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mtfa_fast.benchmark.rows import Row
 from mtfa_fast.files import write_beside
+from mtfa_fast.measuring.rows import Row
 
 RESULTS = Path(__file__).parent / "results"
 Section = dict[str, Any]  # an environment (benchmark.machine), with "section", "rooflines" and "rows"

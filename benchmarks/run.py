@@ -20,12 +20,12 @@ from benchmarks import audio, processes, search, training
 from benchmarks.contest import Contest, Plan
 from benchmarks.results_files import RESULTS, save
 from mtfa_fast import _core
-from mtfa_fast.benchmark.contestants import Contestant, Ours
-from mtfa_fast.benchmark.machine import environment, rooflines
-from mtfa_fast.benchmark.peers import peers
-from mtfa_fast.benchmark.rows import Row, fastest
-from mtfa_fast.benchmark.run import engines
-from mtfa_fast.benchmark.text import disturbance, is_ours, line
+from mtfa_fast.measuring.contestants import Contestant, Ours
+from mtfa_fast.measuring.machine import environment, rooflines
+from mtfa_fast.measuring.peers import peers
+from mtfa_fast.measuring.rows import Row, fastest
+from mtfa_fast.measuring.run import engines
+from mtfa_fast.measuring.text import disturbance, is_ours, line
 
 
 def stages(contest: Contest) -> list[Row]:

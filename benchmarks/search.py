@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.contest import Contest
-from mtfa_fast.benchmark.checks import Part
-from mtfa_fast.benchmark.contestants import Contestant
-from mtfa_fast.benchmark.onnx_peers import OnnxRuntime, OpenVino
-from mtfa_fast.benchmark.rows import Row
-from mtfa_fast.benchmark.torch_peers import Compiled, Eager, Plain
+from mtfa_fast.measuring.checks import Part
+from mtfa_fast.measuring.contestants import Contestant
+from mtfa_fast.measuring.onnx_peers import OnnxRuntime, OpenVino
+from mtfa_fast.measuring.rows import Row
+from mtfa_fast.measuring.torch_peers import Compiled, Eager, Plain
 from mtfa_fast.weights import Weights
 
 

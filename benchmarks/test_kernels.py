@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mtfa_fast import _core
-from mtfa_fast.benchmark.machine import copy_bandwidth
-from mtfa_fast.testing import FULL_CASES, OpCase, deviations
+from mtfa_fast.checking.cases import FULL_CASES, OpCase, deviations
+from mtfa_fast.measuring.machine import copy_bandwidth
 
 BACKENDS = {"mtfa-fast": "auto", "stock": "reference"}
 DTYPES = (torch.float32, torch.bfloat16)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from benchmarks.contest import Contest
 from mtfa_fast import __version__
-from mtfa_fast.benchmark.checks import Refused
-from mtfa_fast.benchmark.rows import Entry, Row, race
-from mtfa_fast.comparison import LAST_PLACE, TIMES_STOCK, Check
+from mtfa_fast.checking.comparison import LAST_PLACE, TIMES_STOCK, Check
+from mtfa_fast.measuring.checks import Refused
+from mtfa_fast.measuring.rows import Entry, Row, race
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import from_weights
 from mtfa_fast.nn.fast import accelerate

@@ -17,8 +17,8 @@ import numpy as np
 
 from mtfa_fast import Weights
 from mtfa_fast.data.probabilities import ProbabilitySet
-from mtfa_fast.evaluation import evaluate_probabilities
 from mtfa_fast.files import write_beside
+from mtfa_fast.scoring.evaluation import evaluate_probabilities
 
 DOCS = Path(__file__).resolve().parent
 CARD = DOCS.parent / "mtfa_fast" / "weights" / "rare-events.md"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .extras import needs
 
 if TYPE_CHECKING:
-    from .audio import AudioError
+    from .audio.files import AudioError
     from .config import ClassConfig, Config, FeatureConfig, NetworkConfig
     from .detector import Detector
-    from .events import Event, Result
+    from .events.result import Event, Result
     from .nn import ResidualBlock, SEDNet
     from .nn.fast import MTFA, BiGRU, Hourglass, accelerate
     from .weights import Weights

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
-from . import _core, audio
+from . import _core
 from .arguments import require_int
-from .events import Result
+from .audio import files as audio
+from .events.result import Result
 from .extras import needs
 from .weights import Weights
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from source_folder import devtest_sources  # noqa: F401 - fixtures, made once for all files
-from toy_experiment import quick_statistics, toy_sources  # noqa: F401
+
+from tests.source_folder import devtest_sources  # noqa: F401 - a fixture, made once for all files
 
 try:
     import torch  # which does not import triton
@@ -31,10 +31,9 @@ if torch is not None:
         pass
     else:
         if triton.knobs.runtime.interpret:
-            import interpreter_patch
+            from tests.backends import interpreter_patch
 
             interpreter_patch.apply()
-    from cuda_on_cpu import shim, shim_library  # noqa: F401 - fixtures, compiled once for all files
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from face import CONFIG, RATE, LoudnessEngine, LoudnessStream, knock, make_weights
 
 import mtfa_fast
 from mtfa_fast import detector as detector_module
-from mtfa_fast.audio import AudioError
+from mtfa_fast.audio.files import AudioError
 from mtfa_fast.detector import Detector
-from mtfa_fast.events import Event, Result
+from mtfa_fast.events.result import Event, Result
+from tests.face import CONFIG, RATE, LoudnessEngine, LoudnessStream, knock, make_weights
 
 
 @pytest.fixture

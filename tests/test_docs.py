@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from source_folder import make_sources
 
 import mtfa_fast
 from mtfa_fast import ops
-from mtfa_fast.cli import app, main
+from mtfa_fast.commands.cli import app, main
 from mtfa_fast.experiments.config import Table1Config
 from mtfa_fast.nn.modules import MTFA
+from tests.source_folder import make_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -34,7 +34,7 @@ def bench(
         if not 0 < value < math.inf:
             raise UsageError(f"{name}: got {value:g}, allowed: > 0")
     with usage_errors(), needs("torch", "bench needs"):
-        from ..benchmark.run import engines, run
+        from ..measuring.run import engines, run
     from .. import _core
     from ..weights import Weights
     from .progress import bar

@@ -54,7 +54,7 @@ def detect(
     1: some were not; 2: nothing was done, because the command itself is wrong.
     """
     from ..detector import Detector
-    from ..events import decide
+    from ..events.result import decide
     from .sink import Sink
 
     if jobs is not None and jobs < 1:
@@ -146,7 +146,7 @@ def _progress(recordings: list[Recording]) -> Iterator[Callable[[float], None]]:
 
 
 def _stated_seconds(recordings: list[Recording]) -> float:
-    from ..audio import stated_duration
+    from ..audio.files import stated_duration
 
     total = 0.0
     for recording in recordings:

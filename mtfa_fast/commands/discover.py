@@ -93,7 +93,7 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio import SUFFIXES
+    from ..audio.files import SUFFIXES
 
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
     if name.startswith("."):

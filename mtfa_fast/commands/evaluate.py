@@ -25,8 +25,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..data.layout import Mixture
     from ..data.probabilities import ProbabilitySet
-    from ..metrics import Criterion
-    from ..scores import Evaluation
+    from ..scoring.metrics import Criterion
+    from ..scoring.scores import Evaluation
 
 
 def evaluate(
@@ -68,9 +68,9 @@ def evaluate(
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
     with usage_errors():
-        from ..evaluation import evaluate_lists
         from ..files import write_json
-        from ..metrics import Criterion
+        from ..scoring.evaluation import evaluate_lists
+        from ..scoring.metrics import Criterion
 
         criterion = Criterion(collar, offset=offset)
         facts: dict[str, Any] = {"mixtures": mixtures}
@@ -118,8 +118,8 @@ def run_detector(
 ) -> tuple[Evaluation, ProbabilitySet]:
     """Detect in all mixtures with a progress bar; scores, and the frame probabilities."""
     from ..detector import Detector
-    from ..evaluation import evaluate as run
-    from ..events import Result, decide
+    from ..events.result import Result, decide
+    from ..scoring.evaluation import evaluate as run
     from .progress import bar
 
     detector = Detector.from_pretrained(weights, **options)
@@ -136,8 +136,8 @@ def run_detector(
 
 def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:
     from ..data.probabilities import ProbabilitySet
-    from ..evaluation import evaluate_probabilities
-    from ..events import decide
+    from ..events.result import decide
+    from ..scoring.evaluation import evaluate_probabilities
 
     kept = ProbabilitySet.load(path)
     config = decide(kept.config, threshold=parse_thresholds(thresholds, kept.config))

@@ -66,8 +66,8 @@ def _torch() -> Iterator[Row]:
 
 def _engine(source: str) -> Iterator[Row]:
     from .. import _core
-    from ..benchmark.machine import cpu_model
     from ..engine.cpu import CpuEngine
+    from ..measuring.machine import cpu_model
     from ..weights import Weights, find, shipped
 
     yield "cpu", cpu_model()

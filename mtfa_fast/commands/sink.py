@@ -10,9 +10,9 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO
 
-from ..events import Result
+from ..events.result import Result
+from ..events.writers import FORMATS, SUFFIXES, Format, Writer, write
 from ..files import write_beside
-from ..writers import FORMATS, SUFFIXES, Format, Writer, write
 from .common import UsageError
 from .discover import Recording
 

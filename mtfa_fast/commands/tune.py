@@ -23,7 +23,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..tuning import Tuning
+    from ..scoring.tuning import Tuning
 
 
 def tune(
@@ -61,9 +61,9 @@ def tune(
         only_with_a_folder({"--subset": subset})
     with usage_errors():
         from ..data.probabilities import ProbabilitySet
-        from ..metrics import Criterion
-        from ..tuning import apply
-        from ..tuning import tune as run
+        from ..scoring.metrics import Criterion
+        from ..scoring.tuning import apply
+        from ..scoring.tuning import tune as run
         from ..weights import find
         from .progress import bar
 

@@ -15,10 +15,10 @@ from .common import UsageError, count, say, usage_errors
 from .options import DeviceOption, PrecisionOption, ThreadsOption, WeightsOption
 
 if TYPE_CHECKING:
-    from ..comparison import Check
+    from ..checking.comparison import Check
+    from ..checking.verification import Engine
     from ..config import Config
     from ..engine.cpu import Precision
-    from ..verification import Engine
     from ..weights import Weights
 
 
@@ -42,7 +42,7 @@ def verify(
     if not seconds > 0:
         raise UsageError(f"--seconds: got {seconds:g}, allowed: > 0")
     with usage_errors(), needs("torch", "verify needs"):
-        from .. import verification
+        from ..checking import verification
     from ..weights import Weights
     from .progress import bar
 
@@ -81,8 +81,8 @@ def _engines(weights: Weights, device: str, precision: Precision, threads: int |
 
 
 def _sounds(recordings: list[str], config: Config, seconds: float) -> dict[str, np.ndarray]:
-    from .. import audio
-    from ..verification import probe
+    from ..audio import files as audio
+    from ..checking.verification import probe
 
     if not recordings:
         return {"made sound": probe(config, min(seconds, 8.0))}

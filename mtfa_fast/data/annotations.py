@@ -25,8 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..events.span import LabelledSpan
 from ..files import write_beside
-from ..metrics import LabelledSpan
 
 _FIELDS: dict[int, list[tuple[str, ...]]] = {
     3: [("onset", "offset", "label")],

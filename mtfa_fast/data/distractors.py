@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import audio
+from ..audio import files as audio
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from .. import audio
+from ..audio import files as audio
 from .sources import EventSource, SourceSet
 
 

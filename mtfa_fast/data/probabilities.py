@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..events import Result
+from ..events.result import Result
 from ..files import write_beside
 from .annotations import Annotation
 

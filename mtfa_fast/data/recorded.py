@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import audio
+from ..audio import files as audio
 from ..config import FeatureConfig
 from .layout import Mixture
 from .sampler import MARGIN, Batch, frame_targets

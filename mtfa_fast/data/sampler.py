@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio.features import mel_centres
 from ..config import FeatureConfig
-from ..features import mel_centres
 from . import augment as aug
 from .augment import AugmentConfig
 from .distractors import Distractors

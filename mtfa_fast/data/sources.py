@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import audio
+from ..audio import files as audio
 from .mixing import CLASSES
 
 SPLITS = {"train": "devtrain", "test": "devtest"}

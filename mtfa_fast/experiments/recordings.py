@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import audio
+from ..audio import files as audio
 from ..data.layout import Mixture, MixtureSet, open_mixture_set
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters, load_sources
 from ..data.sources import SourceSet

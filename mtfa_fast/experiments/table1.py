@@ -16,7 +16,7 @@ from ..data.layout import Mixture
 from ..data.recorded import chunk_starts
 from ..data.sources import SourceSet
 from ..detector import Detector
-from ..evaluation import evaluate
+from ..scoring.evaluation import evaluate
 from ..training import TrainConfig
 from ..versions import versions
 from ..weights import Weights

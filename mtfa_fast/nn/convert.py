@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..features import analysis_window, mel_matrix
+from ..audio.features import analysis_window, mel_matrix
 from ..weights import Weights
 from .sednet import SEDNet
 

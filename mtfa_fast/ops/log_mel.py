@@ -106,7 +106,7 @@ def log_mel(
     wave: (..., n) samples, a float dtype; window: (1 to fft_length,), in the middle of each FFT; mel: (D,
     fft_length / 2 + 1). Frame i is centred on sample i * hop, zeros beyond the ends. Returns (..., 1 + n //
     hop, D), contiguous, in wave's dtype; float16 and bfloat16 are computed in float32, under autocast too.
-    ``mtfa_fast.features`` makes the window and the mel matrix.
+    ``mtfa_fast.audio.features`` makes the window and the mel matrix.
 
     Differentiable once, in wave, window and mel. ValueError for other arguments, and for a ``backend`` that
     cannot run this.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..audio.features import analysis_window, mel_matrix
 from ..backends.reference.log_mel import log_mel
 from ..config import HOURGLASS_DEPTH, Config
 from ..data.sampler import MARGIN, Batch, Chunks
-from ..features import analysis_window, mel_matrix
 from ..nn.convert import from_weights
 from ..nn.modules import pad_time
 from ..nn.sednet import SEDNet

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
     from numpy.typing import NDArray
 
-    from ..metrics import LabelledSpan
+    from ..events.span import LabelledSpan
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SPECTROGRAM, MASK, PROBABILITY, ROW = 1.7, 0.85, 0.62, 0.22  # heights in inches

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..events.span import LabelledSpan
 from ..files import write_beside
-from ..metrics import LabelledSpan
 from . import images
 from .sound import sound_element
 from .view import View, columns_of, decision

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import audio
+from ..audio import files as audio
+from ..audio.features import log_mel, mel_centres
 from ..config import ClassConfig, Config
 from ..data.annotations import Annotation, by_name, read_annotations
 from ..detector import Detector
 from ..engine.tiles import STEP
-from ..events import Result
-from ..features import log_mel, mel_centres
-from ..matching import maximum_matching
-from ..metrics import ONSET_ONLY, LabelledSpan, same_label
+from ..events.result import Result
+from ..events.span import LabelledSpan
+from ..scoring.matching import maximum_matching
+from ..scoring.metrics import ONSET_ONLY, same_label
 from ..weights import Weights
 from .masks import HALO_FRAMES, mask_means
 

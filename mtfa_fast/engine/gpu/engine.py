@@ -130,7 +130,7 @@ class GpuEngine:
 
     def stream(self) -> GpuStream:
         """A recording to be pushed in blocks."""
-        return GpuStream(self)
+        return GpuStream(self.config.features, self._log_mel, self._ahead, self._finish)
 
     def log_mel(self, wave: np.ndarray | Tensor) -> Tensor:
         """Mono samples (..., n), n >= 1 -> raw log-mel (..., 1 + n // hop, D) on the device, float32."""

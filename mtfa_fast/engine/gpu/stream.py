@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .engine import GpuEngine
+from ...config import FeatureConfig
 
 BLOCK_FRAMES = 512  # of samples that are waited for before a block goes to the device
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+# What a stream asks of its engine: samples to frames; complete windows through the trunk; all to probabilities.
+LogMel = Callable[[np.ndarray], Tensor]
+Ahead = Callable[[list[Tensor], int, list[Tensor]], tuple[list[Tensor], int]]
+Finish = Callable[[list[Tensor], int, int, list[Tensor]], np.ndarray]
 
 
 @dataclass
@@ -39,9 +43,10 @@ class GpuStream:
     whatever other streams of the engine finish meanwhile. Device memory grows by some 80 kB a second of audio.
     """
 
-    def __init__(self, engine: GpuEngine) -> None:
-        f = engine.config.features
-        self._engine, self._hop, self._reach = engine, f.hop, f.fft_length // 2
+    def __init__(self, features: FeatureConfig, log_mel: LogMel, ahead: Ahead, finish: Finish) -> None:
+        f = features
+        self._log_mel, self._ahead, self._finish = log_mel, ahead, finish
+        self._hop, self._reach = f.hop, f.fft_length // 2
         self._context = -(-self._reach // f.hop)  # frames before the next one that the waiting samples still hold
         self._waiting = [np.zeros(0, np.float32)]
         self._first = 0  # the frame on which the waiting samples begin
@@ -60,7 +65,7 @@ class GpuStream:
         complete = (self._samples - self._reach) // self._hop + 1
         if complete - self._next >= BLOCK_FRAMES:
             self._advance(complete)
-            self._parts, self._start = self._engine._ahead(self._parts, self._start, self._done)
+            self._parts, self._start = self._ahead(self._parts, self._start, self._done)
 
     def finish(self) -> np.ndarray:
         """Frame probabilities float32 (1 + n // hop, K) of everything pushed. ValueError if that is nothing."""
@@ -68,14 +73,14 @@ class GpuStream:
             raise ValueError("samples: got 0, allowed: at least 1")
         total = 1 + self._samples // self._hop
         self._advance(total)
-        return self._engine._finish(self._parts, total, self._start, self._done)
+        return self._finish(self._parts, total, self._start, self._done)
 
     def _advance(self, end: int) -> None:
         """Compute the frames up to ``end`` and drop the samples that no later frame needs."""
         if end == self._next:
             return
         wave = np.concatenate(self._waiting)
-        self._parts.append(self._engine._log_mel(wave)[self._next - self._first : end - self._first])
+        self._parts.append(self._log_mel(wave)[self._next - self._first : end - self._first])
         first = max(end - self._context, 0)
         self._waiting = [wave[(first - self._first) * self._hop :]]
         self._first, self._next = first, end

@@ -1,0 +1,65 @@
+"""The ``mtfa-fast`` program: parses a command line, runs one of ``mtfa_fast.commands``, turns errors into exit codes.
+
+0: done. 1: done, but some inputs failed. 2: the command is wrong, nothing was done. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .. import __version__
+from .bench import bench
+from .common import UsageError, say
+from .detect import detect
+from .evaluate import evaluate
+from .experiment import experiment
+from .info import info
+from .synthesize import synthesize
+from .train import train
+from .tune import tune
+from .verify import verify
+from .visualize import visualize
+
+app = App(
+    name="mtfa-fast",
+    help="Sound event detection with MTFA, the multi-scale time-frequency attention network.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
+    suppress_keyboard_interrupt=False,
+)
+for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, info):
+    app.command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``mtfa-fast`` with these arguments (default: the process's) and return its exit code."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a strange file name must not end a run
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return int(code or 0)
+    except CycloptsError as error:
+        say(f"mtfa-fast: {error}\nmtfa-fast --help and mtfa-fast COMMAND --help show what is allowed")
+        return 2
+    except UsageError as error:
+        say(f"mtfa-fast: {error}")
+        return 2
+    except BrokenPipeError:
+        # The reader has what it wanted (`| head`); the interpreter would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, ImportError) as error:  # a full disk; an installation without its C++ core
+        say(f"mtfa-fast: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("mtfa-fast: interrupted")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What a detector answers: events with times, and the frame probabilities they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..config import Config
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sound event: times in seconds from the start of the recording, score = its highest frame probability."""
+
+    label: str
+    onset: float
+    offset: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answer for one recording. Iterating gives its events, in order of onset.
+
+    ``probabilities``: float32 (T, K), a frame every ``config.features.frame_seconds``. ``source``: the
+    file's name as given, or ``"array"``. ``duration``: seconds; no event ends later.
+    """
+
+    probabilities: np.ndarray = field(repr=False)
+    config: Config = field(repr=False)
+    source: str
+    duration: float
+
+    def __post_init__(self) -> None:
+        shape = self.probabilities.shape
+        if len(shape) != 2 or shape[1] != len(self.config.classes):
+            raise ValueError(f"probabilities: got shape {shape}, allowed: (frames, {len(self.config.classes)})")
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Events by the config's thresholds and filters (section 3.1 of the paper) and smallest scores.
+
+        A run of active frames starts at first x hop and ends at (last + 1) x hop, at most ``duration``.
+        """
+        classes = self.config.classes
+        hop, rate = self.config.features.hop, self.config.features.sample_rate
+        labels, bounds, peaks = _core.detect_runs(
+            self.probabilities, [c.threshold for c in classes], [c.filter_frames for c in classes]
+        )
+        found = []
+        for k, frames, score in zip(labels.tolist(), bounds.tolist(), peaks.tolist(), strict=True):
+            # A run can bridge frames that are all NaN; a score stays a number, as JSON and sorting want it.
+            score = 0.0 if math.isnan(score) else score
+            if score >= np.float32(classes[k].minimum_score):
+                onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
+                found.append(Event(classes[k].name, onset, offset, score))
+        return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def with_(
+        self,
+        *,
+        threshold: float | Mapping[str, float] | None = None,
+        filter_frames: int | Mapping[str, int] | None = None,
+        minimum_score: float | Mapping[str, float] | None = None,
+    ) -> Result:
+        """The same recording decided differently, without running the network again.
+
+        One number for all classes, or a mapping from some class names to numbers; what is not given stays.
+        Raises ValueError naming an unknown class or a value outside 0 <= threshold, minimum_score <= 1, odd
+        filter_frames >= 1.
+        """
+        config = decide(self.config, threshold=threshold, filter_frames=filter_frames, minimum_score=minimum_score)
+        return dataclasses.replace(self, config=config)
+
+
+def decide(
+    config: Config,
+    *,
+    threshold: float | Mapping[str, float] | None = None,
+    filter_frames: int | Mapping[str, int] | None = None,
+    minimum_score: float | Mapping[str, float] | None = None,
+) -> Config:
+    """``config`` with other decisions; arguments and errors as of :meth:`Result.with_`."""
+    given = {"threshold": threshold, "filter_frames": filter_frames, "minimum_score": minimum_score}
+    changes = {field: _per_class(config, field, value) for field, value in given.items() if value is not None}
+    classes = tuple(
+        dataclasses.replace(c, **{field: by_class[c.name] for field, by_class in changes.items() if c.name in by_class})
+        for c in config.classes
+    )
+    return dataclasses.replace(config, classes=classes)
+
+
+def _per_class(config: Config, name: str, value: float | Mapping[str, float]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(config.class_names, value)
+    unknown = sorted(set(value) - set(config.class_names))
+    if unknown:
+        raise ValueError(f"{name}: got class {', '.join(unknown)}, allowed: {', '.join(config.class_names)}")
+    return dict(value)
