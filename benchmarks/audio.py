@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.contest import Contest, with_thresholds
 from mtfa_fast import __version__
-from mtfa_fast.audio.files import features
+from mtfa_fast.audio import features
 from mtfa_fast.backends.reference.log_mel import log_mel as torch_log_mel
 from mtfa_fast.checking.comparison import Check, compare
 from mtfa_fast.checking.reference import Reference

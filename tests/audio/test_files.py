@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from mtfa_fast.audio import files as audio
 from mtfa_fast.audio.files import AudioError
-from mtfa_fast.audio.files import files as audio
 
 RATE = 44_100
 
