@@ -41,6 +41,7 @@ from .sources import BackgroundSource, EventSource, SourceAudio, SourceSet
 
 SAMPLE_RATE = 44_100
 MIXTURE_SAMPLES = int(MIXTURE_SECONDS * SAMPLE_RATE)
+MAX_JOBS = 1024  # threads
 SEGMENT_TOLERANCE = 0.1  # seconds that a segment may reach beyond its file: the step of the official annotation
 
 Outcome = Literal["written", "kept", "screened"]
@@ -144,7 +145,7 @@ def synthesize(
     """
     parameters = parameters or MixtureParameters()
     wanted = chosen("classes", classes, sources.classes)
-    require_int("jobs", jobs, 1, 1024)
+    require_int("jobs", jobs, 1, MAX_JOBS)
     if distractors and not parameters.hard:
         raise ValueError("distractors: got some, allowed: none without hard scenes")
     drawn = {
