@@ -70,8 +70,8 @@ def accuracy(scores: dict[str, Any]) -> str:
     return (
         "The [shipped weights](#the-shipped-weights-and-limits) reach a mean F1 of "
         f"**{100 * scores['f1']:.0f} %** ({each}) and an error rate of **{scores['error_rate']:.2f}** on {files} "
-        f"mixtures of 30 s from recordings that training did not hear, {events} of them with an event, 6 dB below to 6 dB "
-        "above the background; onsets within 0.5 s.\n"
+        f"mixtures of 30 s from recordings that training did not hear, {events} of them with an event, 6 dB below to "
+        "6 dB above the background; onsets within 0.5 s.\n"
     )
 
 
