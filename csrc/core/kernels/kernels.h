@@ -18,7 +18,7 @@ struct Bf16 {
 };
 
 // What Winograd's convolution makes at a time, in frames x mel bands: 4 or 3 products an output instead of 9. A
-// convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/performance.md.
+// convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/numerics.md.
 enum class ConvBlocks { rows2_columns2, rows2_columns4 };
 
 // One pair of output rows t, t + 1 of a 3x3 convolution: out = [relu](conv(in) + bias [+ residual]).
