@@ -21,7 +21,7 @@ LEVELS: tuple[set[str], ...] = (
     {"nn", "scoring"},
     {"engine"},
     {"checking", "detector", "training"},
-    {"experiments", "measuring", "visualization"},
+    {"experiments", "export", "measuring", "visualization"},
     {"commands"},
     {"__main__"},
 )
@@ -38,6 +38,7 @@ NEED_TORCH = (
     "checking.cases",
     "checking.reference",
     "checking.verification",
+    "export",
     "measuring.checks",
     "measuring.contestants",
     "measuring.onnx_peers",

@@ -17,6 +17,7 @@ from .common import UsageError, say
 from .detect import detect
 from .evaluate import evaluate
 from .experiment import experiment
+from .export import export
 from .info import info
 from .synthesize import synthesize
 from .train import train
@@ -31,7 +32,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, info):
+for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, export, info):
     app.command(_command)
 
 
