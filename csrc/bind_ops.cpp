@@ -316,10 +316,17 @@ void bind_gru_backward(const py::array& d_states, const py::array& states, const
   run.backward(from[0], from[1], from[2], from[3], to[0], to[1], pool);
 }
 
+// Of maps that training takes: not empty.
+MapShape training_shape(const py::array& x) {
+  const MapShape shape = map_shape("x", x);
+  if (x.size() == 0 || shape.channels > 4096) throw std::invalid_argument("x: allowed: (B, T, D, C) >= 1, C <= 4096");
+  return shape;
+}
+
 void bind_conv3x3(const py::array& x, const py::array& weight, py::array& out, int threads) {
   with_type("x", x, [&](auto type) {
     using T = decltype(type);
-    const MapShape shape = map_shape("x", x);
+    const MapShape shape = training_shape(x);
     const int c = shape.channels;
     const T* from = values<T>("x", x, full(shape));
     const float* weights = values<float>("weight", weight, {c, c, 3, 3});
@@ -335,7 +342,7 @@ void bind_conv3x3_backward(const py::array& grad, const py::array& x, const py::
                            py::array& d_weight, int threads) {
   with_type("x", x, [&](auto type) {
     using T = decltype(type);
-    const MapShape shape = map_shape("x", x);
+    const MapShape shape = training_shape(x);
     const int c = shape.channels;
     const T* from[] = {values<T>("grad", grad, full(shape)), values<T>("x", x, full(shape))};
     const float* weights = values<float>("weight", weight, {c, c, 3, 3});
@@ -365,7 +372,7 @@ void bind_block_forward(const py::array& x, const py::array& w1, const py::array
                         int threads) {
   with_type("x", x, [&](auto type) {
     using T = decltype(type);
-    const MapShape shape = map_shape("x", x);
+    const MapShape shape = training_shape(x);
     const auto block = block_training<T>(shape, w1, w2, norms, epsilon);
     const T* from = values<T>("x", x, full(shape));
     T* to[] = {writable<T>("y1", y1, full(shape)), writable<T>("y2", y2, full(shape)),
@@ -383,7 +390,7 @@ void bind_block_backward(const py::array& grad, const py::array& x, const py::ar
                          py::array& d_norms, int threads) {
   with_type("x", x, [&](auto type) {
     using T = decltype(type);
-    const MapShape shape = map_shape("x", x);
+    const MapShape shape = training_shape(x);
     const int c = shape.channels;
     const auto block = block_training<T>(shape, w1, w2, norms, epsilon);
     const T* from = values<T>("grad", grad, full(shape));

@@ -18,7 +18,7 @@ namespace mtfa {
 namespace {
 
 constexpr ConvBlocks kBlocks = ConvBlocks::rows2_columns4;
-constexpr int kPositions = 24;      // products of a block
+constexpr int kPositions = 24;       // products of a block
 constexpr int kBlocksTogether = 64;  // as many as the weight gradient's kernel takes at a time
 
 template <class T>
@@ -51,11 +51,17 @@ ConvWeights<T> packed(const float* weight, int channels, bool turn, Isa isa) {
   return pack_conv<T>(weight, bias.data(), channels, kBlocks, kernels_of(isa));
 }
 
+template <class T>
+size_t map_bytes(const MapShape& shape) {
+  return static_cast<size_t>(shape.batch * shape.rows) * shape.width * shape.channels * sizeof(T);
+}
+
 // out = the convolution of the rows that fill(row, to) makes; finish(row) sees each row of it while it is in the cache.
 template <class T, class Fill, class Finish>
 void convolve(const MapShape& shape, const ConvWeights<T>& weights, T* out, Isa isa, ThreadPool& pool, Fill fill,
               Finish finish) {
   const auto conv = typed_kernels<T>(kernels_of(isa)).conv3x3;
+  want_large_pages(out, map_bytes<T>(shape));
   for_each_band(shape, pool, [&](const Band& band) {
     RowRing<T> in(shape, 4);
     for (int64_t t = band.first; t < band.last; t += 2) {
@@ -73,6 +79,7 @@ void convolve_back(const MapShape& shape, const ConvWeights<T>& weights, T* d_in
                    ThreadPool& pool, FillGrad fill_grad, FillIn fill_in, Finish finish) {
   const auto conv = typed_kernels<T>(kernels_of(isa)).conv3x3;
   const auto add = training_kernels<T>(isa).weight_gradient;
+  want_large_pages(d_in, map_bytes<T>(shape));
   const size_t size = static_cast<size_t>(kPositions) * shape.channels * shape.channels;
   const std::unique_ptr<float[]> sums(new float[static_cast<size_t>(bands(shape)) * size]);
   const int pairs = std::max(kBlocksTogether / ((shape.width + 3) / 4), 1);
@@ -222,6 +229,7 @@ void BlockTraining<T>::forward(const T* x, T* y1, T* y2, T* out, float* statisti
   convolve(shape, packed<T>(weight2, channels, false, isa), y2, isa, pool, first_half, moments(y2));
   statistics_of(shape, rows, statistics + 2 * channels, statistics + 3 * channels);
   const Norm norm2(channels, norms + 2 * channels, statistics + 2 * channels, epsilon);
+  want_large_pages(out, map_bytes<T>(shape));
   for_each_row(shape, pool, [&](int64_t row) {
     kernels.normalize(y2 + row * values, norm2.scale.data(), norm2.shift.data(), x + row * values, out + row * values,
                       width, channels);
@@ -273,8 +281,8 @@ void BlockTraining<T>::backward(const T* grad, const Kept& kept, T* d_x, float* 
       });
 }
 
-#define MTFA_TRAINING(T)                                                                                        \
-  template void conv3x3(const T*, const float*, T*, const MapShape&, Isa, ThreadPool&);                         \
+#define MTFA_TRAINING(T)                                                                                           \
+  template void conv3x3(const T*, const float*, T*, const MapShape&, Isa, ThreadPool&);                            \
   template void conv3x3_backward(const T*, const T*, const float*, T*, float*, const MapShape&, Isa, ThreadPool&); \
   template struct BlockTraining<T>;
 MTFA_TRAINING(float)

@@ -186,9 +186,9 @@ class BiGRU(nn.RNNBase):
 def accelerate(model: nn.Module) -> nn.Module:
     """Puts the fast layers into ``model``, in place, and returns it.
 
-    Every MTFA, Hourglass and ResidualBlock layer of :mod:`mtfa_fast.nn` and every bidirectional torch.nn.GRU with biases keeps
-    its identity, parameters, buffers, hooks and state dict keys and changes its class, so that optimizers,
-    checkpoints and DistributedDataParallel stay as they are. Warns where there was nothing to change.
+    Every MTFA, Hourglass and ResidualBlock layer of :mod:`mtfa_fast.nn` and every bidirectional torch.nn.GRU with
+    biases keeps its identity, parameters, buffers, hooks and state dict keys and changes its class, so that
+    optimizers, checkpoints and DistributedDataParallel stay as they are. Warns where there was nothing to change.
     """
     if not _swap(model):
         warnings.warn(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import residual_block, upsample_add
-from . import blocks, modules
+from . import blocks
 from .blocks import is_convolution
 from .modules import Hourglass, ResidualBlock
 
@@ -23,7 +23,7 @@ def foldable(part: nn.Module, channels: int) -> bool:
 
     Somebody's subclass, adapter or replacement may compute anything and is left to its own forward.
     """
-    if type(part) in (modules.ResidualBlock, blocks.ResidualBlock):
+    if isinstance(part, ResidualBlock) and type(part) in (ResidualBlock, blocks.ResidualBlock):
         return all(
             is_convolution(conv, channels, 3)
             and conv.bias is None

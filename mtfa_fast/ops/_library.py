@@ -64,9 +64,7 @@ def autocast_dtype(device_type: str, tensors: list[Tensor]) -> torch.dtype:
     return torch.get_autocast_dtype(device_type)
 
 
-def autocast(
-    op: torch._ops.OpOverload[..., Any], rule: Rule | None, only: Collection[int] | None = None
-) -> None:
+def autocast(op: torch._ops.OpOverload[..., Any], rule: Rule | None, only: Collection[int] | None = None) -> None:
     """Under torch.autocast the op's floating-point tensors are cast to ``rule(device type, tensors)``.
 
     ``only``: the positions of the arguments that this is for, all of them by default.

@@ -89,7 +89,7 @@ def start_from(net: SEDNet, path: str) -> None:
 
 
 def placed(config: Config, device: torch.device) -> SEDNet:
-    """A new network on ``device``, on a CPU of the fast layers, its convolutions' weights channels-last as their maps."""
+    """A new network on ``device``, on a CPU of the fast layers; convolutions' weights channels-last as their maps."""
     net = SEDNet(config).to(device)
     if device.type == "cpu":
         accelerate(net)

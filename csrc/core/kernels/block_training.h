@@ -1,6 +1,7 @@
 // What training a residual block does to rows of feature maps besides its convolutions (core/block_training.h).
 //
-// Rows are `width` pixels of `channels` values, channels a multiple of 16; the vectors of a norm hold one value a channel.
+// Rows are `width` pixels of `channels` values, channels a multiple of 16; the vectors of a norm hold one value a
+// channel.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace mtfa {
 // sums (24, inputs, outputs) += (B^T d B) x (A dY A^T), summed over the blocks; G^T sums G is the weights' gradient.
 template <class T>
 struct WeightGradientRows {
-  const T* const* in;    // for each pair rows t - 1 .. t + 2 of the convolution's input, with padding as ConvRows has it
+  const T* const* in;  // for each pair rows t - 1 .. t + 2 of the convolution's input, with padding as ConvRows has it
   const T* const* grad;  // for each pair rows t, t + 1 of its result's gradient, likewise; a zero row beyond the map
   int pairs, width, channels;
   float* sums;

@@ -123,7 +123,8 @@ void weight_gradient(const WeightGradientRows<T>& args) {
     for (int first = 0; first < all; first += group) {
       const int blocks = all - first < group ? all - first : group;
       if (filled + blocks > most) multiply();
-      const ptrdiff_t at = static_cast<ptrdiff_t>(first) * step * channels, to = static_cast<ptrdiff_t>(filled) * channels;
+      const ptrdiff_t at = static_cast<ptrdiff_t>(first) * step * channels,
+                      to = static_cast<ptrdiff_t>(filled) * channels;
       const T* const* in = args.in + 4 * pair;
       const T* const* grad = args.grad + 2 * pair;
       const T* const rows[] = {in[0] + at, in[1] + at, in[2] + at, in[3] + at};

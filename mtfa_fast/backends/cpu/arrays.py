@@ -75,5 +75,8 @@ def supports_training(x: Tensor) -> Support:
 
 
 def training_weight(weight: Tensor) -> NDArray[Any]:
-    """A convolution's (C, C, 3, 3) as training's kernels pack it, each step anew; copied where waking threads costs more."""
+    """A convolution's (C, C, 3, 3) as training's kernels pack it, each step anew.
+
+    Copied by NumPy: torch would wake its threads for it, which costs more than the copy.
+    """
     return np.ascontiguousarray(array(weight.float()))

@@ -1,4 +1,4 @@
-"""A residual block in training: convolutions by Winograd, norms in their passes over memory (csrc/core/block_training.h).
+"""A residual block in training: Winograd, norms in its passes over memory (csrc/core/block_training.h).
 
 A NaN or an infinity reaches one pixel further in time and three in mel than the 3x3 windows, for Winograd's convolution
 works on blocks; the norms carry it everywhere anyway.

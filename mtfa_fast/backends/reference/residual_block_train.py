@@ -13,7 +13,7 @@ OVER = (0, 2, 3)
 def residual_block_train(
     x: Tensor, w1: Tensor, scale1: Tensor, shift1: Tensor, w2: Tensor, scale2: Tensor, shift2: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The result, statistics (4, C): mean and biased variance of y1 and y2, and y1 and y2, the convolutions' results."""
+    """The result; statistics (4, C), mean and biased variance of y1 and y2; y1 and y2, the convolutions' results."""
     y1 = F.conv2d(x, w1, padding=1)
     first = _moments(y1)
     y2 = F.conv2d(_normalized(y1, first, scale1, shift1, eps).relu(), w2, padding=1)
