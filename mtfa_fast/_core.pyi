@@ -74,6 +74,44 @@ def upsample_add_gate_backward(
     d_features: NDArray[Any],
     threads: int,
 ) -> None: ...
+def conv3x3(x: NDArray[Any], weight: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
+def conv3x3_backward(
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    d_x: NDArray[Any],
+    d_weight: NDArray[Any],
+    threads: int,
+) -> None: ...
+def block_training_forward(
+    x: NDArray[Any],
+    w1: NDArray[Any],
+    w2: NDArray[Any],
+    norms: NDArray[Any],
+    epsilon: float,
+    y1: NDArray[Any],
+    y2: NDArray[Any],
+    out: NDArray[Any],
+    statistics: NDArray[Any],
+    threads: int,
+) -> None: ...
+def block_training_backward(
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    y1: NDArray[Any],
+    y2: NDArray[Any],
+    out: NDArray[Any],
+    statistics: NDArray[Any],
+    w1: NDArray[Any],
+    w2: NDArray[Any],
+    norms: NDArray[Any],
+    epsilon: float,
+    d_x: NDArray[Any],
+    d_w1: NDArray[Any],
+    d_w2: NDArray[Any],
+    d_norms: NDArray[Any],
+    threads: int,
+) -> None: ...
 
 class ResidualBlock:
     def __init__(self, w1: ArrayLike, b1: ArrayLike, w2: ArrayLike, b2: ArrayLike) -> None: ...

@@ -7,6 +7,7 @@ from .detect_runs import detect_runs
 from .log_mel import log_mel
 from .median_filter import median_filter
 from .residual_block import residual_block
+from .residual_block_train import residual_block_train
 from .upsample_add import upsample_add
 from .upsample_add_gate import upsample_add_gate
 
@@ -18,6 +19,7 @@ __all__ = [
     "log_mel",
     "median_filter",
     "residual_block",
+    "residual_block_train",
     "upsample_add",
     "upsample_add_gate",
 ]
