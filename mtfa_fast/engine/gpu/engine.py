@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ... import ops
 from ...weights import Weights
+from ..batcher import Batcher
 from ..cpu import PRECISIONS
 from .batches import BATCH_FRAMES, SIZES, Batches
 from .blocks import Choice, Timer, seconds
@@ -27,7 +28,7 @@ from .device import Device, Pending
 from .graphs import Programs
 from .network import Network
 from .scores import keep_scored
-from .stream import Batcher, Clip, GpuStream
+from .stream import Clip, GpuStream
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BACKENDS = ("auto", "triton", "reference")

@@ -1,11 +1,9 @@
-"""Recordings on their way through the engine: samples in, blocks of any size; finished ones are batched."""
+"""Recordings on their way through the engine: samples in, blocks of any size."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -13,9 +11,6 @@ from torch import Tensor
 from ...config import FeatureConfig
 
 BLOCK_FRAMES = 512  # of samples that are waited for before a block goes to the device
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 # What a stream asks of its engine: samples to frames; complete windows through the trunk; all to probabilities.
 LogMel = Callable[[np.ndarray], Tensor]
@@ -84,55 +79,3 @@ class GpuStream:
         first = max(end - self._context, 0)
         self._waiting = [wave[(first - self._first) * self._hop :]]
         self._first, self._next = first, end
-
-
-class _Request(Generic[Item, Answer]):
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.answer: Callable[[], Answer] | None = None
-        self.error: BaseException | None = None
-
-
-class Batcher(Generic[Item, Answer]):
-    """Calls from many threads become few calls with many items, without ever waiting for company.
-
-    Whoever comes while nothing runs is served at once. Those who come meanwhile form the next batch. ``run`` takes
-    items and starts their work; it answers with a function for each that waits for it. The second batch may start
-    before the first is done, the third may not, so that batches can form.
-    """
-
-    def __init__(self, run: Callable[[list[Item]], list[Callable[[], Answer]]], limit: int) -> None:
-        self._run, self._limit = run, limit
-        self._waiting: list[_Request[Item, Answer]] = []
-        self._list, self._turn = threading.Lock(), threading.Lock()
-        self._before: Callable[[], Answer] | None = None
-
-    def __call__(self, item: Item) -> Answer:
-        request = _Request[Item, Answer](item)
-        with self._list:
-            self._waiting.append(request)
-        while request.answer is None and request.error is None:
-            with self._turn:
-                if request.answer is None and request.error is None:
-                    self._serve()
-        if request.error is not None:
-            raise request.error
-        assert request.answer is not None
-        return request.answer()
-
-    def _serve(self) -> None:
-        """The batch of those who waited longest."""
-        before, self._before = self._before, None
-        if before is not None:
-            before()
-        with self._list:
-            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-        try:
-            answers = self._run([request.item for request in batch])
-        except BaseException as error:
-            for request in batch:
-                request.error = error
-            return
-        for request, answer in zip(batch, answers, strict=True):
-            request.answer = answer
-        self._before = answers[-1]
