@@ -70,7 +70,7 @@ class LiveStream:
         )
         self._on_begin, self._on_gap = on_begin, on_gap or _warn
         self._samples = 0  # at the network's rate
-        self._reported: int | None = None  # the last bad sample that belongs to a gap already told
+        self._last_bad = -(2**62)  # the place of the last NaN or infinite sample
         self._lock = threading.RLock()
         frames = None if self._stream.delay is None else self._stream.delay + self._runs.delay
         self._delay = float("inf") if frames is None else frames * config.features.frame_seconds
@@ -137,20 +137,18 @@ class LiveStream:
         samples = np.asarray(samples)
         size = max(1, int(_SLICE_SECONDS * self.sample_rate))
         for first in range(0, max(len(samples) if samples.ndim else 1, 1), size):
-            before = self._input.bad_samples
             mono = self._input.push(samples[first : first + size] if samples.ndim else samples)
-            if self._input.bad_samples > before:
-                self._gap()
+            self._tell_gaps(self._input.bad_places)
             self._samples += len(mono)
             if len(mono):
                 yield np.ascontiguousarray(mono, np.float32)
 
-    def _gap(self) -> None:
-        at = self._input.bad_at
-        assert at is not None
-        if self._reported is None or at - self._reported > _SAME_GAP_SECONDS * self.sample_rate:
-            self._on_gap(at / self.sample_rate)
-        self._reported = at
+    def _tell_gaps(self, places: np.ndarray) -> None:
+        if len(places):
+            steps = np.diff(places, prepend=self._last_bad)
+            for place in places[steps > _SAME_GAP_SECONDS * self.sample_rate].tolist():
+                self._on_gap(place / self.sample_rate)
+            self._last_bad = int(places[-1])
 
     def _decide(self, probabilities: np.ndarray) -> list[Event]:
         return self._tell(*self._runs.push(probabilities), float("inf"))

@@ -46,7 +46,7 @@ class Converter:
     """Blocks at one rate and channel count -> mono float32 at ``target_rate``, the same samples for every cut.
 
     Floats are taken as they are, int16 and int32 scaled to [-1, 1]. NaN and infinity are read as silence;
-    ``bad_samples`` counts them, ``bad_at`` is the last one's place in samples of the source.
+    ``bad_samples`` counts them, ``bad_places`` are those of the last block, in samples of the source.
     """
 
     def __init__(self, rate: int, channels: int, target_rate: int) -> None:
@@ -54,7 +54,7 @@ class Converter:
         require_int("channels", channels, 1, MAX_CHANNELS)
         self.rate, self.channels = rate, channels
         self.received = self.bad_samples = 0
-        self.bad_at: int | None = None
+        self.bad_places = np.zeros(0, np.int64)
         self._stream: Any = None
         if rate != target_rate:
             self._stream = soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality="HQ")
@@ -73,11 +73,11 @@ class Converter:
         if block.dtype.name in _SCALE:
             samples = samples / np.float32(_SCALE[block.dtype.name])
         mono = _mean(samples)
-        bad = ~np.isfinite(mono)
-        if bad.any():
-            mono = np.where(bad, np.float32(0), mono)
-            self.bad_samples += int(bad.sum())
-            self.bad_at = self.received + len(bad) - 1 - int(np.argmax(bad[::-1]))
+        finite = np.isfinite(mono)
+        self.bad_places = self.received + np.flatnonzero(~finite)
+        if len(self.bad_places):
+            mono = np.where(finite, mono, np.float32(0))
+            self.bad_samples += len(self.bad_places)
         self.received += len(mono)
         if self._stream is None or len(mono) == 0:
             return mono
