@@ -30,14 +30,15 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE, PAGE = RESULTS / "look-ahead.json", ROOT / "docs" / "live.md"
 FIGURE = ROOT / "docs" / "images" / "look-ahead.svg"
 START, END = "<!-- look-ahead table: start -->", "<!-- look-ahead table: end -->"
-# Chunk and look-ahead in frames, None: offline. At the default's delay other splits, too.
+# Chunk and look-ahead in frames, None: offline. At 3 s three ways to split it.
 SHAPES: tuple[tuple[int, int | None], ...] = (
     (CHUNK, None),
     (8, 0),
     (8, 24),
     (8, 48),
-    (CHUNK, LOOK_AHEAD),
+    (16, 40),
     (32, 24),
+    (CHUNK, LOOK_AHEAD),
     (16, 88),
     (16, 184),
 )

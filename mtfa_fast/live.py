@@ -16,7 +16,7 @@ from .audio.pcm import Encoding
 from .config import Config
 from .events.result import Event
 
-CHUNK, LOOK_AHEAD = 16, 40  # frames: with the trunk and a filter of 27 frames some 3 s in all
+CHUNK, LOOK_AHEAD = 16, 64  # frames: with the trunk and a filter of 27 frames 3.5 s in all; docs/live.md says why
 _SLICE_SECONDS = 1.0  # of what is pushed is computed at a time, so that other streams get their turn
 _SAME_GAP_SECONDS = 1.0  # bad samples that follow each other sooner are reported once
 

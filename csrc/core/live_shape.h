@@ -15,7 +15,7 @@ constexpr int kFrameStep = 8;
 // `look_ahead` frames behind each chunk, or at the sequence's end. A chunk's second layer reads the first layer's
 // backward states of the same start, also within the look-ahead.
 struct LiveShape {
-  int chunk = 16, look_ahead = 40;
+  int chunk = 16, look_ahead = 64;
 
   // Throws std::invalid_argument unless both are multiples of 8, 8 <= chunk and 0 <= look_ahead, at most 2^16.
   void check() const;
