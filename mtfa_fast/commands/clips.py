@@ -62,12 +62,12 @@ class Clips:
             block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
         if not len(block):
             return
+        for clip in self._open.values():  # what is not over after all blocks so far ends later than that
+            self._write(clip, self._end - self._delay)
         self._blocks.append(block)
         self._end += len(block)
         while self._end - self._first - len(self._blocks[0]) > MEMORY_SECONDS * self.rate + self._delay:
             self._first += len(self._blocks.popleft())
-        for clip in self._open.values():  # an event that is not over yet ends after that
-            self._write(clip, self._end - self._delay)
 
     def begin(self, event: Event, name: str) -> None:
         """An event is certain to come; ``name`` is for its file, without a suffix."""

@@ -131,15 +131,10 @@ def test_nan_is_said_and_the_stream_goes_on(folder: Path, piped: Any, capsys: py
 def test_clips_hold_the_event_and_a_second_around_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wave = knock(40.0, 5.0, length=12.0) + knock(40.0, 39.5, length=0.6)
     soundfile.write("b.wav", np.stack([wave, -wave / 2], 1), RATE, subtype="PCM_16")
-    with open("b.wav", "rb") as file:
-        os.dup2(file.fileno(), descriptor := os.dup(0))
-    os.close(descriptor)
     os.mkfifo("pipe")
     writer = threading.Thread(target=lambda: Path("pipe").write_bytes(Path("b.wav").read_bytes()))
     writer.start()
-    kept = os.dup(1)
     assert listen("pipe", "--clips", "clips", "-t", "0.35") == 0  # the mean of both channels is a quarter
-    os.close(kept)
     writer.join()
     assert capsys.readouterr().out == ""
     assert list(Path("clips").iterdir()) == []
@@ -188,7 +183,7 @@ def test_a_clip_reaches_back_only_so_far(tmp_path: Path) -> None:
     name, reason = clips.end(late)
     assert reason == "" and name is not None
     content = soundfile.read(tmp_path / name, dtype="int16")[0]
-    assert content[0] == 137 and content[-1] == 199 and len(content) == 63 * 100
+    assert content[0] == 136 and content[-1] == 199 and len(content) == 64 * 100
     with pytest.raises(ValueError, match="--clips: got 9 channels at 100 Hz, allowed: 1 to 8"):
         Clips(tmp_path, 100, 9, 3.0)
 
@@ -262,9 +257,9 @@ def test_falling_behind_is_said_and_nothing_is_left_out(
         now = max(now, 1.0 + got[-1]) + (3.0 if got[-1] < 5 else 0.1)
     assert got == list(range(40))
     err = capsys.readouterr().err
-    assert err.startswith("behind real time by ") and err.count("behind real time by ") == 3
+    assert err.startswith("behind real time by ") and err.count("behind real time by ") == 2
     assert err.endswith("in time again\n")
-    assert source.summary().startswith("behind real time 1x, at most 9.")
+    assert source.summary().startswith("behind real time 1x, at most 10.0 s")
 
 
 def test_a_fast_or_pausing_source_is_not_behind(
