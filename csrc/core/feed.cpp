@@ -40,9 +40,7 @@ void Feed::push(ThreadPool& pool) {
 void Feed::samples(const float* samples, int64_t count, ThreadPool& pool) {
   require_open();
   constexpr int64_t kBlock = 1 << 18;  // what is copied at a time, however much comes
-  // Frame i reads the samples before i * hop + reach.
-  const int64_t length = log_mel_.window_length();
-  const int64_t reach = length + (log_mel_.fft_length() - length) / 2 - log_mel_.fft_length() / 2;
+  const int64_t reach = log_mel_.reach();
   for (int64_t done = 0; done < count; done += kBlock) {
     const int64_t n = std::min(kBlock, count - done);
     samples_.insert(samples_.end(), samples + done, samples + done + n);

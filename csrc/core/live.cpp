@@ -1,5 +1,6 @@
 #include "core/live.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -42,6 +43,13 @@ void LiveStream::push_log_mel(const float* rows, int64_t count, ThreadPool& pool
 void LiveStream::finish(ThreadPool& pool) {
   feed_.close(pool);
   recurrent_.finish(feed_.padded(), feed_.frames(), ready_, pool);
+}
+
+int64_t LiveStream::delay() const {
+  // A frame that reads samples beyond the next frame's centre waits for them, too.
+  const LogMel& log_mel = *engine_->log_mel_;
+  const int64_t beyond = std::max<int64_t>(log_mel.reach() - log_mel.hop(), 0);
+  return shape_.chunk + shape_.look_ahead + trunk_->lag() + (beyond + log_mel.hop() - 1) / log_mel.hop();
 }
 
 std::vector<float> LiveStream::take() {

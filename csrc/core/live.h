@@ -35,7 +35,7 @@ class LiveStream {
   const LiveShape& shape() const { return shape_; }
   int classes() const { return engine_->shape().classes; }
   // Frame t is answered at the latest when the samples up to frame t + delay() are there.
-  int64_t delay() const { return shape_.chunk + shape_.look_ahead + trunk_->lag(); }
+  int64_t delay() const;
 
  private:
   std::shared_ptr<const Engine> engine_;
