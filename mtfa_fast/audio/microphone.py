@@ -28,8 +28,11 @@ class Microphone:
     def __init__(
         self, device: str | int | None = None, *, sample_rate: int | None = None, channels: int | None = None
     ) -> None:
-        with needs("sounddevice", "a microphone needs"):
-            import sounddevice
+        try:
+            with needs("sounddevice", "a microphone needs"):
+                import sounddevice
+        except OSError as error:  # of the library that it wraps
+            raise ImportError(f"a microphone needs {error}: install PortAudio (Debian: libportaudio2)") from error
         self._library = sounddevice
         self._blocks: queue.Queue[np.ndarray] = queue.Queue(round(_MOST_SECONDS / _BLOCK_SECONDS))
         self.lost_blocks = 0

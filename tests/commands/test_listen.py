@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -289,7 +290,7 @@ time.sleep(600)
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(mtfa_fast.__file__).parents[1])}
+    environment = {**options.pop("env", os.environ), "PYTHONPATH": str(Path(mtfa_fast.__file__).parents[1])}
     command = [sys.executable, "-m", "mtfa_fast", "listen", *arguments, "--weights", "w.safetensors", "-t", "0"]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **{**streams, **options})
@@ -373,3 +374,24 @@ def test_a_microphone_that_is_unplugged(
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert listen("--device", "usb") == 2
     assert "pip install 'mtfa-fast[live]'" in capsys.readouterr().err
+
+
+def has_portaudio() -> bool:
+    try:
+        import sounddevice  # noqa: F401
+    except (ImportError, OSError):  # the library that it wraps may be missing, too
+        return False
+    return sys.platform == "linux"
+
+
+@pytest.mark.skipif(not has_portaudio(), reason="needs sounddevice with PortAudio, on Linux")
+def test_a_real_sound_library_with_alsas_null_device(folder: Path) -> None:
+    (folder / "asound.conf").write_text('pcm.!default { type null hint { show on description "silence" } }\n')
+    listener = start("--device", "default", "--rate", str(RATE), env=os.environ | {"ALSA_CONFIG_PATH": "asound.conf"})
+    assert listener.stderr and listener.stderr.readline().startswith("listening: 8000 Hz, 1 channel")
+    time.sleep(1.5)
+    listener.send_signal(signal.SIGTERM)
+    out, err = listener.communicate(timeout=60)
+    assert listener.returncode == 0, err
+    assert {json.loads(line)["onset"] for line in out.splitlines()} == {0.0}
+    assert re.search(r"[1-9]\.\d s heard, 2 events", err)
