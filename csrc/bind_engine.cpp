@@ -3,10 +3,12 @@
 #include <pybind11/stl.h>
 
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 
 #include "core/engine.h"
+#include "core/live.h"
 
 namespace py = pybind11;
 using namespace mtfa;
@@ -100,6 +102,34 @@ Array recurrent(const Engine& engine, const Array& vectors, int threads) {
   return out;
 }
 
+Array taken(LiveStream& stream) {
+  const std::vector<float> rows = stream.take();
+  const auto classes = static_cast<py::ssize_t>(stream.classes());
+  return Array({static_cast<py::ssize_t>(rows.size()) / classes, classes}, rows.data());
+}
+
+std::vector<Array> push_live(const std::vector<LiveStream*>& streams, const std::vector<Array>& samples, int threads) {
+  const std::set<LiveStream*> different(streams.begin(), streams.end());
+  if (streams.size() != samples.size() || different.size() != streams.size() || different.count(nullptr)) {
+    throw std::invalid_argument("streams: allowed: different ones, as many as blocks of samples");
+  }
+  std::vector<const float*> data;
+  std::vector<int64_t> counts;
+  for (const Array& block : samples) {
+    if (block.ndim() != 1) throw std::invalid_argument("samples: allowed: (n,)");
+    data.push_back(block.data());
+    counts.push_back(block.size());
+  }
+  ThreadPool& pool = shared_pool(threads);
+  {
+    py::gil_scoped_release release;
+    push_together(streams.data(), data.data(), counts.data(), static_cast<int64_t>(streams.size()), pool);
+  }
+  std::vector<Array> found;
+  for (LiveStream* stream : streams) found.push_back(taken(*stream));
+  return found;
+}
+
 }  // namespace
 
 void register_engine(py::module_& m) {
@@ -116,6 +146,41 @@ void register_engine(py::module_& m) {
            "\"gru\" (rows, 2, hidden). ValueError on another name.")
       .def("recurrent", &recurrent, py::arg("vectors"), py::arg("threads"),
            "The recurrent part alone: (frames, mel_bands / pooling * channels) -> (frames, classes) float32.");
+
+  py::class_<LiveStream>(m, "LiveStream", "A stream without end; not for several threads at once.")
+      .def(py::init([](std::shared_ptr<Engine> engine, int chunk, int look_ahead) {
+             return std::make_unique<LiveStream>(std::move(engine), LiveShape{chunk, look_ahead});
+           }),
+           py::arg("engine"), py::arg("chunk"), py::arg("look_ahead"))
+      .def_property_readonly("delay", &LiveStream::delay, "Frames after which each frame is answered at the latest.")
+      .def(
+          "push_log_mel",
+          [](LiveStream& stream, const Array& rows, int bands, int threads) {
+            if (rows.ndim() != 2 || rows.shape(1) != bands) throw std::invalid_argument("log_mel: allowed: (n, bands)");
+            const float* data = rows.data();
+            const int64_t count = rows.shape(0);
+            ThreadPool& pool = shared_pool(threads);
+            {
+              py::gil_scoped_release release;
+              stream.push_log_mel(data, count, pool);
+            }
+            return taken(stream);
+          },
+          py::arg("rows"), py::arg("bands"), py::arg("threads"))
+      .def(
+          "finish",
+          [](LiveStream& stream, int threads) {
+            ThreadPool& pool = shared_pool(threads);
+            {
+              py::gil_scoped_release release;
+              stream.finish(pool);
+            }
+            return taken(stream);
+          },
+          py::arg("threads"), "The last frames' probabilities.");
+  m.def(
+      "push_live", &push_live, py::arg("streams"), py::arg("samples"), py::arg("threads"),
+      "Mono samples (n,) for each of some different streams -> the probabilities (frames, classes) that became final.");
 
   py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
       .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),

@@ -72,7 +72,7 @@ def commands(block: Block) -> list[list[str]]:
 
 def test_every_page_has_examples() -> None:
     pages = {b.page.name for b in PYTHON}
-    assert {"README.md", "embedding.md", "numerics.md", "performance.md", "data.md"} <= pages
+    assert {"README.md", "embedding.md", "numerics.md", "performance.md", "data.md", "live.md"} <= pages
     assert all(b.language for b in blocks() if "mtfa" in b.text.splitlines()[0]), "a block without a language"
 
 

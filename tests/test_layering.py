@@ -20,6 +20,7 @@ LEVELS: tuple[set[str], ...] = (
     {"data", "ops"},
     {"nn", "scoring"},
     {"engine"},
+    {"live"},
     {"checking", "detector", "training"},
     {"experiments", "export", "measuring", "visualization"},
     {"commands"},

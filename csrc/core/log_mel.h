@@ -25,6 +25,8 @@ class LogMel {
   int64_t hop() const { return hop_; }
   int fft_length() const { return fft_length_; }
   int window_length() const { return static_cast<int>(window_.size()); }
+  // Frame i reads no sample from i * hop + reach() on.
+  int64_t reach() const { return window_length() + (fft_length_ - window_length()) / 2 - fft_length_ / 2; }
 
   // Frame i of a recording is centred on its sample i * hop; of the fft_length samples around it those under the
   // window count, that is [i * hop - fft_length / 2 + (fft_length - window_length) / 2, ... + window_length).

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/live_shape.h"
 #include "core/pack.h"
 #include "core/row_stages.h"
 
@@ -163,12 +164,10 @@ class TypedTrunkWeights : public TrunkWeights {
 template <class T>
 class GruInputStage : public Stage {
  public:
-  GruInputStage(const RingStage<T>* input, const TypedTrunkWeights<T>& weights, FrameSink sink)
-      : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)) {}
+  GruInputStage(const RingStage<T>* input, const TypedTrunkWeights<T>& weights, FrameSink sink, bool live)
+      : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)), group_(live ? 1 : kBandRows) {}
   // Groups of a whole band use each weight often while it is in the cache.
-  int64_t ready() const override {
-    return input_->done() ? input_->total() : input_->produced() / kBandRows * kBandRows;
-  }
+  int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / group_ * group_; }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return produced(); }
   void allocate(int64_t) override { gathered_ = AlignedArray<T>(kBandRows * weights_.gathered_stride()); }
@@ -184,13 +183,15 @@ class GruInputStage : public Stage {
   const RingStage<T>* input_;
   const TypedTrunkWeights<T>& weights_;
   FrameSink sink_;
+  const int64_t group_;
   AlignedArray<T> gathered_;
 };
 
 template <class T>
 class TypedTrunk : public Trunk {
  public:
-  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink) : weights_(std::move(weights)) {
+  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink, const LiveShape* live)
+      : weights_(std::move(weights)), live_(live != nullptr) {
     const TypedTrunkWeights<T>& w = *weights_;
     const int bands = w.shape.mel_bands;
     input_ = pipeline_.add<InputStage>(bands);
@@ -217,13 +218,19 @@ class TypedTrunk : public Trunk {
                                         w.shape.pooling);
     if (gate_->has_masks()) taps_.push_back({kMasks, gate_, bands, 0});
     taps_.push_back({"gate", gate_, bands / w.shape.pooling, 0});
-    pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink));
-    pipeline_.plan();
+    pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink), live_);
+    if (live) {
+      lag_ = (pipeline_.lag() + kFrameStep - 1) / kFrameStep * kFrameStep;
+      schedule_ = live->schedule(lag_);
+    }
+    pipeline_.plan(schedule_);
   }
 
   float* next_input(int64_t offset) override { return input_->writable(input_->produced() + offset) + 1; }
   void push(int64_t rows, ThreadPool& pool) override { pipeline_.push(rows, pool); }
   void finish(ThreadPool& pool) override { pipeline_.finish(pool); }
+  const Schedule& schedule() const override { return schedule_; }
+  int64_t lag() const override { return lag_; }
   void reset() override {
     pipeline_.reset();
     pipeline_.watch(nullptr, nullptr);
@@ -276,13 +283,15 @@ class TypedTrunk : public Trunk {
                            const Stage* pacer = nullptr) {
     auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1);
     if (pacer) first->pace(pacer);
-    return named(name, pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2));
+    auto* second = pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2);
+    if (live_ && in->level() >= kSingleRowsLevel) first->allow_single_rows(), second->allow_single_rows();
+    return named(name, second);
   }
 
   // The path below scale i of the hourglass, from its input at scale i to its output at scale i + 1.
   const MapStage<T>* low_path(const MapStage<T>* in, int i, const std::string& name) {
     const HourglassWeights<T>& w = weights_->hourglass[i];
-    const MapStage<T>* low = block(name + ".low_in", pipeline_.add<PoolStage<T>>(in, weights_->typed), w.low_in);
+    const MapStage<T>* low = block(name + ".low_in", pipeline_.add<PoolStage<T>>(in, weights_->typed, live_), w.low_in);
     const std::string inner = name + ".inner";
     if (i + 1 < kDepth) {
       const MapStage<T>* deeper = low_path(low, i + 1, inner);
@@ -295,6 +304,9 @@ class TypedTrunk : public Trunk {
   }
 
   std::shared_ptr<const TypedTrunkWeights<T>> weights_;
+  const bool live_;
+  Schedule schedule_;
+  int64_t lag_ = 0;
   Pipeline pipeline_;
   InputStage* input_;
   GateStage<T>* gate_;
@@ -309,12 +321,12 @@ std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const 
   return std::make_shared<TypedTrunkWeights<float>>(shape, tensors, kernels, kernels.fp32);
 }
 
-std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink) {
+std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink, const LiveShape* live) {
   if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<Bf16>>(weights)) {
-    return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink));
+    return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink), live);
   }
   return std::make_unique<TypedTrunk<float>>(std::dynamic_pointer_cast<const TypedTrunkWeights<float>>(weights),
-                                             std::move(sink));
+                                             std::move(sink), live);
 }
 
 }  // namespace mtfa

@@ -19,6 +19,7 @@ from .evaluate import evaluate
 from .experiment import experiment
 from .export import export
 from .info import info
+from .listen import listen
 from .synthesize import synthesize
 from .train import train
 from .tune import tune
@@ -32,7 +33,21 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, export, info):
+_COMMANDS = (
+    detect,
+    listen,
+    train,
+    evaluate,
+    tune,
+    synthesize,
+    experiment,
+    visualize,
+    verify,
+    bench,
+    export,
+    info,
+)
+for _command in _COMMANDS:
     app.command(_command)
 
 

@@ -90,6 +90,8 @@ struct GruRun {
   int64_t frames;
   int hidden;
   bool reverse;
+  const float* initial = nullptr;  // (hidden), the state before the first step; null: zeros
+  int64_t steps_before = 0;  // of the same sequence, in earlier calls: what is cut in two has the bits of the whole
 };
 
 template <class T>
