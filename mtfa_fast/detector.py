@@ -62,7 +62,8 @@ class Detector:
 
     ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
     ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too. ``threads``: of the C++ engine,
-    default the cores this process may use. One detector may be used from several threads at once. Raises
+    default the cores this process may use. One detector may be used from several threads at once;
+    pickled or copied it is made again of its weights, as process pools and Ray need. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """
 
@@ -73,9 +74,15 @@ class Detector:
             raise TypeError(
                 f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
             )
+        self._made_of = (weights, {"device": device, "precision": precision, "threads": threads})
         self.config = weights.config
         self._jobs = DEFAULT_JOBS if device == "cpu" else min(GPU_JOBS, _core.default_threads())
         self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the weights and arguments; the engine is made again where they are opened."""
+        weights, options = self._made_of
+        return _made_again, (type(self), weights, options)
 
     @classmethod
     def from_pretrained(
@@ -244,6 +251,10 @@ class Detector:
                 progress(source, len(block) / rate)
         assert stream is not None, "audio has at least one sample or raises"
         return Result(stream.finish(), self.config, source, samples / rate)
+
+
+def _made_again(cls: type[Detector], weights: Weights, options: dict[str, Any]) -> Detector:
+    return cls(weights, **options)
 
 
 def _open(recording: object, sample_rate: int | None, rate: int) -> tuple[str, Generator[np.ndarray, None, None]]:

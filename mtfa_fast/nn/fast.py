@@ -75,6 +75,8 @@ class MTFA(modules.MTFA):
         if not plain or x.device.type == "cpu":  # there each convolution would reorder its maps, forward and backward
             padded = padded.contiguous(memory_format=torch.channels_last)
         out = self._plain(padded) if plain else self._folded(padded, self._weights(x.device.type))
+        # A plain block adds its input to maps of autocast's dtype, so the input's dtype, if wider, outlives autocast.
+        out = out.to(torch.promote_types(out.dtype, x.dtype))
         return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
 
     def _ends_as_built(self) -> bool:
