@@ -26,8 +26,11 @@ MARK = "partial"
 class Place(Protocol):
     """``journal``: of an interrupted run, None where there can be none; ``partial``: what a person finds then."""
 
-    journal: Path | None
-    partial: Path | None
+    @property
+    def journal(self) -> Path | None: ...
+
+    @property
+    def partial(self) -> Path | None: ...
 
     def outputs(self) -> Iterable[tuple[str | None, Path]]:
         """(recording, file) that will be written; recording None: of all."""
