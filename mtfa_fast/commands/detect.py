@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -74,7 +74,7 @@ def detect(
         sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
         detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads)
         levels = parse_thresholds(threshold or [], detector.config)
-        settings = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
         settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error

@@ -36,7 +36,17 @@ class Journal:
         self._end = 0
         self.add({"format": _FORMAT, "settings": settings})
 
-    def resume(self, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    @classmethod
+    def resumed(cls, path: Path, settings: dict[str, Any]) -> tuple[Journal, dict[str, dict[str, Any]]]:
+        """An interrupted run's journal, and what it says of each file. UsageError as :meth:`_read`."""
+        journal = cls(path)
+        try:
+            return journal, journal._read(settings)
+        except BaseException:
+            journal.close(remove=False)
+            raise
+
+    def _read(self, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """What is noted of each file, the last note of each. UsageError for the journal of another run."""
         lines = []
         with open(self.path, "rb") as file:

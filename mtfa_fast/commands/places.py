@@ -26,8 +26,11 @@ MARK = "partial"
 class Place(Protocol):
     """``journal``: of an interrupted run, None where there can be none; ``partial``: what a person finds then."""
 
-    journal: Path | None
-    partial: Path | None
+    @property
+    def journal(self) -> Path | None: ...
+
+    @property
+    def partial(self) -> Path | None: ...
 
     def outputs(self) -> Iterable[tuple[str | None, Path]]:
         """(recording, file) that will be written; recording None: of all."""
@@ -91,8 +94,7 @@ class OneFile:
         self._settings = settings | {"width of the table": self._width if self._form == "table" else 0}
         if not resume or not self.journal.exists():
             return set()
-        self._notes = Journal(self.journal)
-        noted = self._notes.resume(self._settings)
+        self._notes, noted = Journal.resumed(self.journal, self._settings)
         self._file = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
         size = os.fstat(self._file).st_size
         if size < len(self._opening):
@@ -183,8 +185,7 @@ class FolderPlace:
         self._settings = settings
         if not resume or not self.journal.exists():
             return set()
-        self._notes = Journal(self.journal)
-        noted = self._notes.resume(settings)
+        self._notes, noted = Journal.resumed(self.journal, settings)
         for parent in {target.parent for target in self._targets.values()}:
             remove_temporaries(parent)
         finished = {path for path, target in self._targets.items() if path in noted and _is(target, path, noted[path])}

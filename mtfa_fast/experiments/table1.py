@@ -35,7 +35,8 @@ def table1(config: Table1Config, report: Report | None = None, *, overwrite: boo
     ``report`` is called with {"stage": text, "network", "number", "total"} when something begins, with {"done",
     "of"} while mixtures are made or scored, and with what :func:`mtfa_fast.training.train` reports. The tables are
     written after every network, too. ``overwrite``: in a folder that holds other files, too. ValueError for sources
-    that cannot be used, for a folder with something else or with another experiment in it; OSError where the disk fails.
+    that cannot be used, for a folder with something else or with another experiment in it; OSError where the disk
+    fails.
     """
     tell = report or (lambda _: None)
     tell({"stage": "looking at every recording"})

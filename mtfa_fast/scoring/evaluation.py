@@ -116,7 +116,8 @@ def evaluate_lists(
     """Scores of event lists that some system wrote. A mixture that no list names has no detections.
 
     Files are told apart by their bare names, a list without a file column by its own. ``classes``: those to score,
-    default all of ``mixtures``. ValueError for lists that name a file which is not among ``mixtures``, for a class without mixtures, or for no mixtures.
+    default all of ``mixtures``. ValueError for lists that name a file which is not among ``mixtures``, for a class
+    without mixtures, or for no mixtures.
     """
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
