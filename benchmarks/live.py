@@ -76,6 +76,17 @@ def day(hours: float) -> dict[str, object]:
     }
 
 
+class Seconds:
+    """From here on: by the clock, and of the processor."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter(), time.process_time()
+
+    def rates(self, sound: float) -> tuple[float, float]:
+        """Seconds of sound for each of both."""
+        return sound / (time.perf_counter() - self._begin[0]), sound / (time.process_time() - self._begin[1])
+
+
 def streams(count: int, seconds: int) -> dict[str, object]:
     """All together as fast as they go, then at real time as many as the machine keeps up with."""
     config = Config()
@@ -85,33 +96,34 @@ def streams(count: int, seconds: int) -> dict[str, object]:
     rate, hop = config.features.sample_rate, config.features.hop
     wave = sound(rate, 30)
 
-    def offline() -> float:
-        start = time.perf_counter()
+    def offline() -> tuple[float, float]:
+        start = Seconds()
         with ThreadPoolExecutor(2) as pool:  # as a detector does with two recordings
             list(pool.map(engine.detect_wave, [wave, wave]))
-        return 2 * 30 / (time.perf_counter() - start)
+        return start.rates(2 * 30)
 
-    def live() -> float:
+    def live() -> tuple[float, float]:
         many = [LiveStream(engine, config, sample_rate=rate) for _ in range(count)]
         block = wave[: CHUNK * hop]
         for _ in range(9):  # until the first chunks have been answered
             push_together([(stream, block) for stream in many])
         rounds = max(round(seconds * rate / len(block)), 1)
-        start = time.perf_counter()
+        start = Seconds()
         for _ in range(rounds):
             push_together([(stream, block) for stream in many])
-        return count * rounds * len(block) / rate / (time.perf_counter() - start)
+        return start.rates(count * rounds * len(block) / rate)
 
-    rates = [(offline(), live()) for _ in range(7)]  # in turns, so that a disturbance hits both
-    recordings, together = (float(np.median(column)) for column in zip(*rates, strict=True))
-    share = float(np.median([ours / theirs for theirs, ours in rates]))
-    print([tuple(round(rate, 1) for rate in pair) for pair in rates], flush=True)
+    rates = np.array([(offline(), live()) for _ in range(7)])  # in turns, so that a disturbance hits both
+    print(rates.round(1).tolist(), flush=True)
+    recordings, together = np.median(rates[..., 0], 0).tolist()
+    share, of_cpu = np.median(rates[:, 1] / rates[:, 0], 0).tolist()
     late = at_real_time(engine, config, max(int(0.7 * together), 1), wave)
     return {
         "streams": count,
         "offline_times_real_time": recordings,
         "live_times_real_time": together,
         "share": share,
+        "share_by_processor_time": of_cpu,  # what other programs take from the machine does not change it
         "at_real_time": late,
     }
 

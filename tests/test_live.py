@@ -136,7 +136,7 @@ def test_without_an_end_of_look_ahead_it_is_the_detectors_answer(real: Detector)
 
 def test_many_streams_from_threads_and_from_one_thread(real: Detector) -> None:
     waves = [swelling(7, 44_100, seed) for seed in range(6)]
-    options: dict[str, Any] = dict(sample_rate=44_100, chunk=8, look_ahead=8, threshold=MIDDLE, filter_frames=5)
+    options: dict[str, Any] = dict(sample_rate=44_100, chunk=8, look_ahead=8, threshold=MIDDLE, filter_frames=1)
 
     def alone(samples: np.ndarray) -> list[Event]:
         with real.live(**options) as stream:
