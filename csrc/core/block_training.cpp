@@ -19,7 +19,7 @@ namespace {
 
 constexpr ConvBlocks kBlocks = ConvBlocks::rows2_columns4;
 constexpr int kPositions = 24;       // products of a block
-constexpr int kBlocksTogether = 64;  // as many as the weight gradient's kernel takes at a time
+constexpr int kBlocksTogether = 32;  // as many as the weight gradient's kernel takes at a time
 
 template <class T>
 BlockTrainingKernels<T> training_kernels(Isa isa) {

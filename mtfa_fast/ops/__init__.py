@@ -3,6 +3,7 @@
 from ._dispatch import available_backends
 from .attention_gate import attention_gate
 from .bigru import bigru
+from .conv3x3 import conv3x3
 from .detect_runs import detect_runs
 from .log_mel import log_mel
 from .median_filter import median_filter
@@ -15,6 +16,7 @@ __all__ = [
     "attention_gate",
     "available_backends",
     "bigru",
+    "conv3x3",
     "detect_runs",
     "log_mel",
     "median_filter",

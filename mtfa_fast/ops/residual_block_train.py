@@ -39,8 +39,8 @@ def _check(x: Tensor, w1: Tensor, scale1: Tensor, shift1: Tensor, w2: Tensor, sc
     for name, norm in (("scale1", scale1), ("shift1", shift1), ("scale2", scale2), ("shift2", shift2)):
         if norm.shape != (channels,):
             raise refusal(name, norm.shape, f"({channels},)")
-        if norm.dtype != exact:
-            raise refusal(name, norm.dtype, f"{exact} with maps of {x.dtype}")
+        if norm.dtype not in (exact, x.dtype):
+            raise refusal(name, norm.dtype, f"{exact} or {x.dtype} with maps of {x.dtype}")
         if norm.device != x.device:
             raise refusal(name, f"a tensor on {norm.device}", f"{x.device}, the device of x")
 
@@ -86,6 +86,11 @@ _forward = Table("residual_block_train")
 _backward = Table("residual_block_train_backward", "residual_block_train")
 
 
+def _with_exact_norms(x: Tensor, w1: Tensor, scale1: Tensor, shift1: Tensor, w2: Tensor, *norm2: Tensor) -> Inputs:
+    scale1, shift1, scale2, shift2 = (t.to(statistics_dtype(x)) for t in (scale1, shift1, *norm2))
+    return x, w1, scale1, shift1, w2, scale2, shift2
+
+
 def _run(
     x: Tensor,
     w1: Tensor,
@@ -97,8 +102,8 @@ def _run(
     eps: float,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    args = (x, w1, scale1, shift1, w2, scale2, shift2)
-    _check(*args)
+    _check(x, w1, scale1, shift1, w2, scale2, shift2)
+    args = _with_exact_norms(x, w1, scale1, shift1, w2, scale2, shift2)
     out, statistics, y1, y2 = _forward.choose(backend, *args, eps)(*args, eps)
     last = torch.channels_last
     return in_layout(out, memory_format(x)), statistics, in_layout(y1, last), in_layout(y2, last)
@@ -128,8 +133,10 @@ def _run_backward(
             raise refusal(name, f"{tuple(kept.shape)} {kept.dtype}", f"{tuple(x.shape)} {x.dtype}, as forward made it")
     if statistics.shape != (4, x.shape[1]) or statistics.dtype != statistics_dtype(x):
         raise refusal("statistics", statistics.shape, f"(4, {x.shape[1]}) {statistics_dtype(x)}, as forward made it")
-    args = (grad, *inputs, eps, out, statistics, y1, y2)
-    d_x, d_w1, d_scale1, d_shift1, d_w2, d_scale2, d_shift2 = _backward.choose(backend, *args)(*args)
+    args = (grad, *_with_exact_norms(*inputs), eps, out, statistics, y1, y2)
+    gradients = _backward.choose(backend, *args)(*args)
+    made = (gradient.to(t.dtype) for t, gradient in zip(inputs, gradients, strict=True))
+    d_x, d_w1, d_scale1, d_shift1, d_w2, d_scale2, d_shift2 = made
     d_w1, d_w2 = in_layout(d_w1, memory_format(w1)), in_layout(d_w2, memory_format(w2))
     return in_layout(d_x, memory_format(x)), d_w1, d_scale1, d_shift1, d_w2, d_scale2, d_shift2
 
@@ -146,7 +153,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(*tensors, out, statistics, y1, y2)
 
 
-def _gradient(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradient(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * len(ctx.needs_input_grad)
     inputs, kept = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
     gradients = _backward_op(grad, *inputs, ctx.eps, *kept, ctx.backend)
     return *gradients, *[None] * (len(ctx.needs_input_grad) - len(gradients))
@@ -187,9 +196,9 @@ def residual_block_train(
 
     x: (B, C, T, D) with B * T * D >= 2, any strides, channels-last is fastest; w1, w2: (C, C, 3, 3); x, w1 and w2 of
     one dtype of float32, float16, bfloat16, float64. scale1, shift1, scale2, shift2: (C,), the norms' weights and
-    biases, and eps; float32, with float64 maps float64. Returns the result, x's shape, channels-last if x is,
-    contiguous otherwise; and the statistics (4, C): mean and biased variance of conv1's result and of conv2's, for
-    running averages. Under autocast maps and weights are cast to its dtype, as for convolutions.
+    biases, and eps; of x's dtype, or float32 with maps of half precision. Returns the result, x's shape, channels-last
+    if x is, contiguous otherwise; and the statistics (4, C): mean and biased variance of conv1's result and of
+    conv2's, for running averages. Under autocast maps and weights are cast to its dtype, as for convolutions.
 
     Differentiable once, the statistics not. Kept for that are two maps beside x and the result, where the plain
     modules keep three: what conv1 and conv2 made.

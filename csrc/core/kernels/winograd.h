@@ -44,9 +44,8 @@ struct Outputs4 {
 };
 
 // B^T d B for one block column after another: the vertical half is shared by neighbouring blocks.
-template <class Columns, class T, class Out>
-MTFA_INLINE void transform_input(const T* const rows[4], int blocks, int channels, Out* out,
-                                 ptrdiff_t position_stride) {
+template <class Columns, class T>
+MTFA_INLINE void transform_input(const T* const rows[4], int blocks, int channels, T* out, ptrdiff_t position_stride) {
   constexpr int window = Columns::window, step = Columns::outputs;
   for (int c = 0; c < channels; c += kWidth) {
     Vec column[4][window];  // [vertical position][pixel of the block]
@@ -62,7 +61,7 @@ MTFA_INLINE void transform_input(const T* const rows[4], int blocks, int channel
     for (int j = 0; j < blocks; ++j) {
 #pragma GCC unroll 4
       for (int pixel = 2; pixel < window; ++pixel) vertical(step * j + pixel, pixel);
-      Out* to = out + static_cast<ptrdiff_t>(j) * channels + c;
+      T* to = out + static_cast<ptrdiff_t>(j) * channels + c;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         Vec v[window];

@@ -74,6 +74,11 @@ def supports_training(x: Tensor) -> Support:
     return supports_type(x)
 
 
+def channels_last(x: Tensor) -> NDArray[Any]:
+    """:func:`pixels` of a map of any layout, copied where it has to be."""
+    return pixels(x.contiguous(memory_format=torch.channels_last))
+
+
 def training_weight(weight: Tensor) -> NDArray[Any]:
     """A convolution's (C, C, 3, 3) as training's kernels pack it, each step anew.
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ... import _core
 from ..support import Support
-from .arrays import array, pixels, supports_training, threads, training_weight
+from .arrays import array, channels_last, pixels, supports_training, threads, training_weight
 
 LAST = torch.channels_last
 
@@ -33,9 +32,17 @@ def residual_block_train(
     statistics = torch.empty(4, x.shape[1])
     norms = torch.stack([scale1, shift1, scale2, shift2])
     _core.block_training_forward(
-        _last(x), training_weight(w1), training_weight(w2), array(norms), eps, pixels(y1), pixels(y2), pixels(out),
-        array(statistics), threads(),
-    )  # fmt: skip
+        channels_last(x),
+        training_weight(w1),
+        training_weight(w2),
+        array(norms),
+        eps,
+        pixels(y1),
+        pixels(y2),
+        pixels(out),
+        array(statistics),
+        threads(),
+    )
     return out, statistics, y1, y2
 
 
@@ -64,15 +71,22 @@ def residual_block_train_backward(
     norms = torch.stack([scale1, shift1, scale2, shift2])
     d_norms = torch.empty_like(norms)
     _core.block_training_backward(
-        _last(grad), _last(x), _last(y1), _last(y2), _last(out), array(statistics.contiguous()), training_weight(w1),
-        training_weight(w2), array(norms), eps, pixels(d_x), pixels(d_w1), pixels(d_w2), array(d_norms),
+        channels_last(grad),
+        channels_last(x),
+        channels_last(y1),
+        channels_last(y2),
+        channels_last(out),
+        array(statistics.contiguous()),
+        training_weight(w1),
+        training_weight(w2),
+        array(norms),
+        eps,
+        pixels(d_x),
+        pixels(d_w1),
+        pixels(d_w2),
+        array(d_norms),
         threads(),
-    )  # fmt: skip
+    )
     d_scale1, d_shift1, d_scale2, d_shift2 = d_norms.unbind()
-    d_w1, d_w2 = d_w1.to(w1.dtype), d_w2.to(w2.dtype)
     # Views of one tensor may not leave an op that promises new ones.
     return d_x, d_w1, d_scale1.clone(), d_shift1.clone(), d_w2, d_scale2.clone(), d_shift2.clone()
-
-
-def _last(x: Tensor) -> NDArray[Any]:
-    return pixels(x.contiguous(memory_format=LAST))
