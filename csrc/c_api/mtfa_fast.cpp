@@ -22,7 +22,7 @@ struct Detector {
   std::vector<mtfa_class> classes;
   std::shared_ptr<const LogMel> log_mel;
   std::shared_ptr<const Engine> engine;
-  ThreadPool* pool = nullptr;
+  std::unique_ptr<ThreadPool> pool;  // its own: when nobody holds the detector any more, no thread is left
   Isa isa = Isa::portable;
   bool bf16 = false;
 };
@@ -144,7 +144,7 @@ std::shared_ptr<Detector> make_detector(const WeightFile& file, const mtfa_optio
   } catch (const std::invalid_argument& error) {
     throw WeightError(error.what());
   }
-  detector->pool = &shared_pool(chosen.threads ? chosen.threads : default_threads());
+  detector->pool = std::make_unique<ThreadPool>(chosen.threads ? chosen.threads : default_threads());
   return detector;
 }
 

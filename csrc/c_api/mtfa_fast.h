@@ -25,8 +25,10 @@
  * THREADS. Any number of threads may use one detector at once, and read one result; each call runs on the detector's
  * threads, and a call that finds them busy works alone. A recording, a live stream, and a result under
  * mtfa_result_decide belong to one thread at a time: where two meet, one waits. To close what another thread is using
- * is allowed, but ends the life of the pointers that it got. mtfa_last_error() is each thread's own. After fork() the
- * child starts threads of its own. No thread may be cancelled inside a call.
+ * is allowed, but ends the life of the pointers that it got. mtfa_last_error() is each thread's own. The
+ * threads of a detector end with the last handle that needs it; when all are closed the library may be unloaded.
+ * After fork(), in a moment without a call, the child starts threads of its own. No thread may be cancelled inside
+ * a call.
  *
  * NUMBERS. A probability is what Python's package gives for the same file, samples, instruction set and precision, bit
  * for bit, whatever the number of threads and however the samples are cut into blocks. float is IEEE 754's binary32.

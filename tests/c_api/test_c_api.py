@@ -45,7 +45,7 @@ def test_the_example_prints_the_detectors_events(library: Library, tmp_path: Pat
     wav = tmp_path / "stereo.wav"
     soundfile.write(wav, np.stack([wave, wave], axis=1), rate, subtype="PCM_24")
     done = subprocess.run([program, WEIGHTS, wav], capture_output=True, text=True, check=True)
-    events = Detector().detect(wav)
+    events = Detector.from_pretrained("rare-events")(wav).events
     assert len(events) == 3
     assert done.stdout == "".join(f"{e.onset:.2f}\t{e.offset:.2f}\t{e.label}\t{e.score:.3f}\n" for e in events)
     refused = subprocess.run([program, WEIGHTS, EXAMPLE], capture_output=True, text=True)
@@ -89,12 +89,8 @@ def test_valgrind_finds_nothing(library: Library, samples: Path, tmp_path: Path)
     # Valgrind knows no AVX-512. A tenth of a second is enough for every path.
     np.fromfile(samples, np.float32)[:4411].tofile(tmp_path / "short.f32")
     program = library.program(Path(__file__).parent / "c" / "api_test.c", tmp_path / "api_test")
-    command = [
-        "valgrind",
-        "--error-exitcode=9",
-        "--leak-check=full",
-        "--errors-for-leak-kinds=definite,indirect,possible",
-    ]
+    command: list[str | Path] = ["valgrind", "--error-exitcode=9", "--leak-check=full"]
+    command += ["--errors-for-leak-kinds=definite,indirect,possible", program, WEIGHTS, tmp_path / "short.f32"]
     environment = {**os.environ, "MTFA_FAST_ISA": "portable"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "ERROR SUMMARY: 0 errors" in done.stderr, done.stderr
