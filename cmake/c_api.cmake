@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 file(STRINGS csrc/c_api/mtfa_fast.h abi REGEX "^#define MTFA_FAST_ABI ")
-string(REGEX REPLACE "[^0-9]*" "" abi "${abi}")
+string(REGEX REPLACE "[^0-9]+" "" abi "${abi}")
 file(GLOB c_api_sources CONFIGURE_DEPENDS csrc/c_api/*.cpp)
 
 add_library(mtfa_fast SHARED ${c_api_sources})

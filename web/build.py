@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +24,11 @@ from mtfa_fast.weights import Weights, find  # noqa: E402
 
 def compiled(folder: Path) -> tuple[str, bytes]:
     """The core as WebAssembly: the JavaScript that loads it, and the module."""
+    # Where Debian keeps the modules of Node that its emscripten needs; another Node does not look there by itself.
+    modules = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
     configure = ["emcmake", "cmake", "-S", str(ROOT), "-B", str(folder)]
     for command in (configure, ["cmake", "--build", str(folder), "--target", "mtfa_fast_browser", "--parallel"]):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NODE_PATH": modules})
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr}")
     made = folder / "web" / "mtfa_fast_browser"

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
-  const COLOURS = ["#e8590c", "#1098ad", "#9c36b5", "#2f9e44", "#c2255c", "#3b5bdb", "#b08900", "#5c6370"];
+  const COLOURS = ["#e8590c", "#0b7285", "#9c36b5", "#2f9e44", "#c2255c", "#3b5bdb", "#b08900", "#5c6370"];
   const colour = (index) => COLOURS[index % COLOURS.length];
   // Dark to bright, as matplotlib's magma.
   const MAGMA = ["#000004", "#1d1147", "#51127c", "#832681", "#b73779", "#e75263", "#fc8961", "#fec488", "#fcfdbf"].map(
@@ -94,7 +94,8 @@
     const columns = Math.min(frames, 4096);
     const picture = new OffscreenCanvas(columns, bands);
     const pixels = new ImageData(columns, bands);
-    const sorted = Float32Array.from({ length: 4096 }, (_, i) => spectrogram[Math.floor((i * spectrogram.length) / 4096)]).sort();
+    const some = (_, i) => spectrogram[Math.floor((i * spectrogram.length) / 4096)];
+    const sorted = Float32Array.from({ length: 4096 }, some).sort();
     const [low, high] = [sorted[200], sorted[4090]];
     for (let x = 0; x < columns; x++) {
       const from = Math.floor((x * frames) / columns);
@@ -157,6 +158,7 @@
     for (let i = 0; i * step <= shown.duration; i++) {
       const tick = document.createElement("span");
       tick.style.left = percent(i * step);
+      tick.className = (i + 0.5) * step > shown.duration ? "end" : "";
       tick.textContent = step < 1 ? `${(i * step).toFixed(1)} s` : `${i * step} s`;
       ticks.push(tick);
     }
@@ -173,8 +175,8 @@
       box.style.setProperty("--colour", colour(event.index));
       find(`lane${event.index}`).parentElement.append(box);
       const row = document.createElement("tr");
-      const cells = [event.label, `${event.onset.toFixed(2)} s`, `${event.offset.toFixed(2)} s`, event.score.toFixed(3)];
-      cells.forEach((text, i) => {
+      const times = [event.onset, event.offset].map((time) => `${time.toFixed(2)} s`);
+      [event.label, ...times, event.score.toFixed(3)].forEach((text, i) => {
         const cell = row.insertCell();
         if (i) cell.className = "number";
         cell.append(text);
@@ -209,10 +211,12 @@
       const name = document.createElement("b");
       name.append(Object.assign(document.createElement("span"), { className: "swatch" }), one.name);
       const note = document.createElement("small");
+      const peak = one.score > 0 ? `, with a peak of ${one.score.toFixed(2)}` : "";
       const slider = document.createElement("input");
-      Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.01, value: one.threshold, id: `threshold${index}` });
+      Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.01, id: `threshold${index}` });
+      slider.value = one.threshold;
       slider.setAttribute("aria-label", `Threshold of ${one.name}`);
-      const label = () => (note.textContent = `threshold ${Number(slider.value).toFixed(2)}`);
+      const label = () => (note.textContent = `threshold ${Number(slider.value).toFixed(2)}${peak}`);
       slider.addEventListener("input", async () => {
         label();
         shown.thresholds[index] = Number(slider.value);

@@ -38,7 +38,10 @@ async function open(message) {
   wasm = await mtfaFast({ wasmBinary: message.wasm });
   [detector] = borrowed(message.weights.byteLength, (at) => {
     wasm.HEAPU8.set(new Uint8Array(message.weights), at);
-    return outputs(1, (out) => wasm._mtfa_open_memory(at, message.weights.byteLength, 0, out));
+    return borrowed(16, (options) => {
+      wasm.HEAPU32.set([16, 1, 0, 0], options / 4); // its size, one thread, the best of the rest
+      return outputs(1, (out) => wasm._mtfa_open_memory(at, message.weights.byteLength, options, out));
+    });
   });
   info = borrowed(56, (at) => {
     view().setUint32(at, 56, true);

@@ -161,7 +161,7 @@ std::vector<char> read_weights(const char* path) {
   if (std::ferror(file.get())) throw failed("cannot be read");
   // The end first, then all of it: what is no weight file is refused by its start, however long it is.
   if (std::fseek(file.get(), 0, SEEK_END) != 0) throw failed("has no end");
-  const long end = std::ftell(file.get());
+  const int64_t end = std::ftell(file.get());
   if (end < 0 || end > kLargestFile)
     throw WeightError("weights: got a file of more than 4 GiB, allowed: a weight file");
   check_start(start,
