@@ -82,6 +82,8 @@ class CMakeBuild(build_ext):
 
         options = {
             "CMAKE_BUILD_TYPE": "Debug" if self.debug else "Release",
+            "MTFA_FAST_PYTHON": "ON",
+            "MTFA_FAST_C_API": "OFF",
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "MTFA_FAST_SANITIZE": os.environ.get("MTFA_FAST_SANITIZE", ""),

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/engine.h"
+#include "core/fold.h"
 #include "core/live.h"
 
 namespace py = pybind11;
@@ -17,37 +18,28 @@ namespace {
 
 using Array = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-Variant variant_of(const std::string& name) {
-  if (name == "mtfa") return Variant::mtfa;
-  if (name == "resatt") return Variant::resatt;
-  if (name == "res") return Variant::res;
-  throw std::invalid_argument("variant: got " + name + ", allowed: mtfa, resatt, res");
+Tensors tensors_of(const std::map<std::string, Array>& arrays) {
+  Tensors tensors;
+  for (const auto& [name, array] : arrays) {
+    tensors.add(name, {array.data(), std::vector<int64_t>(array.shape(), array.shape() + array.ndim())});
+  }
+  return tensors;
 }
 
-int positive(const char* what, int value) {
-  if (value < 1) throw std::invalid_argument(std::string(what) + ": got " + std::to_string(value) + ", allowed: >= 1");
-  return value;
+std::map<std::string, Array> folded(const std::map<std::string, Array>& arrays) {
+  const Folded out = fold(tensors_of(arrays));
+  std::map<std::string, Array> found;
+  for (const auto& [name, tensor] : out.tensors.all()) found.emplace(name, Array(tensor.shape, tensor.data));
+  return found;
 }
 
 std::shared_ptr<Engine> make_engine(const std::string& variant, int channels, int hidden, int classes, int pooling,
                                     bool mask_projection, const std::map<std::string, Array>& arrays,
                                     std::shared_ptr<const LogMel> log_mel, const std::string& isa, bool bf16) {
-  const int bands = log_mel->mel_bands();
-  const NetworkShape shape{variant_of(variant),
-                           positive("channels", channels),
-                           positive("hidden", hidden),
-                           positive("classes", classes),
-                           bands,
-                           positive("pooling", pooling),
-                           mask_projection};
-  if (bands % 8 || bands % pooling) {
-    throw std::invalid_argument("mel_bands: got " + std::to_string(bands) +
-                                ", allowed: a multiple of 8 and of pooling");
-  }
-  Tensors tensors;
-  for (const auto& [name, array] : arrays) {
-    tensors.add(name, {array.data(), std::vector<int64_t>(array.shape(), array.shape() + array.ndim())});
-  }
+  const NetworkShape shape{parse_variant(variant), channels, hidden,         classes,
+                           log_mel->mel_bands(),   pooling,  mask_projection};
+  shape.check();
+  const Tensors tensors = tensors_of(arrays);
   const Isa chosen = parse_isa(isa);
   py::gil_scoped_release release;
   return std::make_shared<Engine>(shape, tensors, std::move(log_mel), chosen, bf16);
@@ -133,6 +125,10 @@ std::vector<Array> push_live(const std::vector<LiveStream*>& streams, const std:
 }  // namespace
 
 void register_engine(py::module_& m) {
+  m.def("fold", &folded, py::arg("tensors"),
+        "The tensors of a weight file as the engines want them: batch norm folded in double precision, GRU biases "
+        "joined; all float32.");
+
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "The network on the CPU; any number of threads may use one.")
       .def(py::init(&make_engine), py::kw_only(), py::arg("variant"), py::arg("channels"), py::arg("hidden"),
            py::arg("classes"), py::arg("pooling"), py::arg("mask_projection"), py::arg("tensors"), py::arg("log_mel"),

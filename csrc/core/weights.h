@@ -11,6 +11,9 @@ namespace mtfa {
 
 enum class Variant { mtfa, resatt, res };
 
+// Throws std::invalid_argument for any other name.
+Variant parse_variant(const std::string& name);
+
 struct NetworkShape {
   Variant variant;
   int channels;
@@ -19,11 +22,16 @@ struct NetworkShape {
   int mel_bands;
   int pooling;
   bool mask_projection;
+
+  // Throws std::invalid_argument unless sizes are >= 1 and mel_bands is a multiple of 8 and of pooling.
+  void check() const;
 };
 
 struct Tensor {
   const float* data;
   std::vector<int64_t> shape;
+
+  int64_t size() const;  // values
 };
 
 class Tensors {
@@ -31,6 +39,7 @@ class Tensors {
   void add(const std::string& name, Tensor tensor) { tensors_[name] = std::move(tensor); }
   // Throws std::invalid_argument naming the tensor when it is missing or has another shape.
   const float* get(const std::string& name, const std::vector<int64_t>& shape) const;
+  const std::map<std::string, Tensor>& all() const { return tensors_; }
 
  private:
   std::map<std::string, Tensor> tensors_;

@@ -117,7 +117,7 @@ constexpr BlockTrainingKernels<T> kTraining = {weight_gradient<T>, moments<T>,  
 }  // namespace
 
 TrainingKernels training_kernels() {
-#ifdef __AVX512BF16__
+#ifdef MTFA_HAS_BF16
   return {kTraining<float>, kTraining<Bf16>};
 #else
   return {kTraining<float>, {}};

@@ -14,7 +14,7 @@ from ..support import Support
 
 PIXEL = 16  # channels in a map's memory: whole vectors of every instruction set
 LARGEST_ROW = 1 << 25  # values of one row (one time step) of a map
-_BF16_SETS = ("avx512bf16", "amx")
+_BF16_SETS = ("avx512bf16", "amx", "neonbf16")
 _MOST_THREADS = 1024
 MOST_CHANNELS = 4096
 
