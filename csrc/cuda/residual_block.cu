@@ -30,8 +30,8 @@ constexpr int kPixelBytes = kChannels * 2;  // also the width of the swizzle pat
 #define MTFA_BASE_OFFSET 0
 #endif
 
-constexpr int kFragments = 9 * 4 * 4;       // registers of weights a thread: taps x steps of 16 channels x 4
-constexpr int kGroup = 128;                 // threads of a warpgroup
+constexpr int kFragments = 9 * 4 * 4;  // registers of weights a thread: taps x steps of 16 channels x 4
+constexpr int kGroup = 128;            // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
 
 // conv1 is at row i + 4 at most while conv2 is at row i, whose residual is input row i + 2: input rows i + 2 to i + 6
@@ -103,7 +103,7 @@ MTFA_DEVICE void convolve(float (&sum)[kPixels / 2], const uint32_t (&weights)[k
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const int offset = tap % 3 * kPixelBytes + k * 32;  // descriptors count in 16 bytes
-      const uint64_t inside = uint64_t{MTFA_BASE_OFFSET * (tap % 3)} << 49;
+      const uint64_t inside = static_cast<uint64_t>(MTFA_BASE_OFFSET * (tap % 3)) << 49;
       multiply(sum, &weights[(tap * 4 + k) * 4], rows[tap / 3] + offset / 16 + inside);
     }
 }
@@ -296,8 +296,8 @@ __global__ void __launch_bounds__(kGroup)
   }
 }
 
-// The driver's function, found at run time: the library links no driver and loads where there is none. Its type comes from
-// its declaration, because not every installation has cudaTypedefs.h.
+// The driver's function, found at run time: the library links no driver and loads where there is none. Its type comes
+// from its declaration, because not every installation has cudaTypedefs.h.
 using TileEncoder = decltype(&cuTensorMapEncodeTiled);
 TileEncoder tile_encoder() {
   static const TileEncoder encode = [] {

@@ -11,8 +11,8 @@
 namespace mtfa {
 namespace {
 
-// 29 rows fill each ring's slots five times and more, so every parity of every barrier comes back: in blocks of 29 rows, and
-// of 3, whose last has two.
+// 29 rows fill each ring's slots five times and more, so every parity of every barrier comes back: in blocks of 29
+// rows, and of 3, whose last has two.
 constexpr int kClips = 2, kSteps = 29, kBands = 70, kChannels = 64, kTaps = 9;
 
 // Multiples of 1/8 in [-1, 1]: exact in bf16.

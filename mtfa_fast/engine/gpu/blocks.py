@@ -97,8 +97,8 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 class Choice:
     """The candidate for each scale and class of batch, fewer than ``MANY_FRAMES`` frames or not.
 
-    ``backend``: ``"auto"`` measures, another name takes that one or raises its reason. What was chosen serves for as long
-    as the engine lives.
+    ``backend``: ``"auto"`` measures, another name takes that one or raises its reason. What was chosen serves for as
+    long as the engine lives.
     """
 
     def __init__(self, backend: str = "auto", *, timer: Timer = seconds) -> None:

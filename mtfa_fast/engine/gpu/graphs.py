@@ -15,8 +15,8 @@ from torch import Tensor
 LOG = logging.getLogger(__name__)
 MOST_GRAPHS = 16
 CAPTURE_AT = 2  # the same shape seen this often is likely to come again
-# CUDA captures of two threads at a time disturb each other (torch's allocator and random state serve one), and two engines
-# have two locks.
+# Captures of two threads at a time could disturb each other (they share torch's allocator and random state), and two
+# engines have two locks.
 _CAPTURING = threading.Lock()
 
 Function = Callable[[Tensor], Tensor]

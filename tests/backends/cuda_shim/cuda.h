@@ -24,9 +24,9 @@ enum CUtensorMapFloatOOBfill { CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE };
 
 // Refuses what the driver refuses: misaligned memory, boxes beyond 256, rows wider than the swizzle.
 inline CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* data,
-                                  const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
-                                  const cuuint32_t* every, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+                                       const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
+                                       const cuuint32_t* every, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                       CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   bool ok = rank == 4 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && box[0] * 2 <= 128;
   for (int i = 0; i < 4; i++) ok = ok && sizes[i] > 0 && box[i] > 0 && box[i] <= 256 && every[i] == 1;
   for (int i = 0; i < 3; i++) ok = ok && strides[i] % 16 == 0;

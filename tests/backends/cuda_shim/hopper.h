@@ -1,8 +1,8 @@
 // Hopper's instructions on the CPU, in place of csrc/cuda/hopper.h (the same include guard; g++ includes this first).
 // Written to be as unkind as the hardware may be: bulk copies and products land late, stores read their tile late, and
 // what a thread wrote to shared memory reads as NaN to copies and products until fence.proxy.async has been executed by
-// the whole warp. Compiled with SHIM_ROW_NUMBERS it is hardware of the other kind: products take a row's place in the swizzle
-// pattern from its number and the descriptor's base offset, not from its address.
+// the whole warp. Compiled with SHIM_ROW_NUMBERS it is hardware of the other kind: products take a row's place in the
+// swizzle pattern from its number and the descriptor's base offset, not from its address.
 #ifndef MTFA_FAST_HOPPER_H_
 #define MTFA_FAST_HOPPER_H_
 
