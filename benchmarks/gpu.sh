@@ -6,6 +6,10 @@
 #   bash benchmarks/gpu.sh            results go to benchmarks/results/gpu-DATE.jsonl (and .log)
 #   RESULTS=DIR PYTHON=python3.12 COMMIT=abc1234 bash benchmarks/gpu.sh
 #   FROM=memcheck bash benchmarks/gpu.sh     only what a first go had no time for: that step and those after it
+#   FROM=compiled bash benchmarks/gpu.sh     the second call of a half hour: torch.compile(max-autotune) with all of the time,
+#                                            where the first gave it too little for a row
+#   BASE_OFFSET=1 bash benchmarks/gpu.sh     builds the Hopper block for the other reading of shifted descriptors; done
+#                                            without being asked where the probe finds that the hardware has it
 #
 # Needs a Python with torch; nvcc, g++, CMake and pybind11 for what is not built yet; nothing from the network.
 set -um # each step is a process group of its own, so that nothing of it outlives its end
@@ -17,7 +21,9 @@ rows=$results/gpu-$(date -u +%Y%m%d-%H%M%S).jsonl
 log=${rows%.jsonl}.log
 budget=${BUDGET:-525} # seconds for all steps together
 from=${FROM:-}
-block=() # --no-hopper-block, once that kernel has cost a step its life
+block=() # --no-hopper-block, once that kernel has cost a step its CUDA context
+rc=0     # of the last step
+export BASE_OFFSET=${BASE_OFFSET:-0}
 export COMMIT=${COMMIT:-}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 export PATH=$PATH:/usr/local/cuda/bin
@@ -27,7 +33,7 @@ unset TRITON_INTERPRET
 # step NAME SECONDS COMMAND...: runs COMMAND for at most SECONDS, less if the budget ends, and adds a row that says how it went.
 # An interrupt comes first, so that pytest still tells what it knows. No pipe: a process that cannot be killed would hold it.
 step() {
-  local name=$1 limit=$2 start=$SECONDS rc pid before left=$((budget - SECONDS))
+  local name=$1 limit=$2 start=$SECONDS pid before left=$((budget - SECONDS))
   shift 2
   [ "$limit" -le "$left" ] || limit=$left
   if [ "$limit" -lt 5 ]; then
@@ -53,6 +59,10 @@ due() {
   from=
 }
 
+# lost: whether the last step's CUDA context was. 70 is what gpu_kernels.py says; a signal's number is that of a process that was
+# killed, but 137 (and 124) come from timeout.
+lost() { [ "$rc" = 70 ] || { [ "$rc" != no-time ] && [ "$rc" -ge 128 ] && [ "$rc" != 137 ]; }; }
+
 after() { # after NAME SECONDS COMMAND...: a step that FROM can leave out
   ! due "$1" || step "$@"
 }
@@ -65,6 +75,7 @@ measure() { # measure STEP SECONDS [OPTION...]
 
 versions() {
   nvidia-smi || true
+  nvidia-smi --query-gpu=compute_mode --format=csv || true # in Exclusive_Process nothing can be tried in a child process
   nvcc --version || true
   "$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda, torch.cuda.get_device_name())'
 }
@@ -77,6 +88,7 @@ build_cuda() {
   capability=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())') || return
   [ "$capability" = 90 ] && capability=90a # wgmma and bulk copies
   nvcc -std=c++17 -O3 --threads 0 -gencode="arch=compute_$capability,code=sm_$capability" -Xptxas -v -lineinfo -Xcompiler -fPIC \
+    -DMTFA_BASE_OFFSET="$BASE_OFFSET" \
     -Xcompiler -fvisibility=hidden -cudart static -shared -o mtfa_fast/_cuda.so.new csrc/cuda/*.cu &&
     mv mtfa_fast/_cuda.so.new mtfa_fast/_cuda.so
 }
@@ -111,7 +123,8 @@ without_caching() {
   return "$failed"
 }
 
-# Only this library's kernels, which all have mtfa in their names: torch's own would take minutes. A finding is exit 9.
+# Only this library's kernels, which all have mtfa in their names: torch's own would take minutes. A finding is exit 9. It has
+# reported the shared memory of wgmma falsely before, and the row of the step says so.
 sanitizer() {
   local found filter=--kernel-name
   found=$(command -v compute-sanitizer) || return 127
@@ -137,8 +150,16 @@ if [ -z "$from" ] || ! ls mtfa_fast/_core.* mtfa_fast/_cuda.so >/dev/null 2>&1; 
   wait
 fi
 measure probe 60
-# Should the block's kernel end the process, the rest of the engine is still to be known.
-measure engine 90 --quick || { block=(--no-hopper-block); measure engine 60 --quick; }
+if [ -z "$from" ] && [ "$BASE_OFFSET" = 0 ] && "$python" benchmarks/gpu_summary.py "$rows" --wants-base-offset; then
+  BASE_OFFSET=1 # exported
+  step "build_cuda, base offsets" 120 bash -c build_cuda && measure probe 60
+fi
+# Should the block's kernel end the process, the rest of the engine is still to be known. Time that ran out is no reason: the
+# first run compiles, and the second finds that done.
+measure engine 90 --quick || {
+  ! lost || block=(--no-hopper-block)
+  measure engine 150 --quick
+}
 measure rooflines 30
 measure network 50 --quick
 measure latency 40 --quick
@@ -158,3 +179,4 @@ measure gru 80
 measure conv 30
 after racecheck 60 bash -c 'sanitizer racecheck'
 after without_caching 60 bash -c without_caching
+measure compiled 500

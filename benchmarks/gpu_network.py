@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_rows import DEVICE, LOST, Rows, distance
+from benchmarks.gpu_rows import DEVICE, LOST, Rows, distance, searching
 from mtfa_fast.backends.reference.log_mel import log_mel as reference_log_mel
 from mtfa_fast.config import Config
 from mtfa_fast.engine.gpu import GpuEngine
+from mtfa_fast.engine.gpu.device import Device
+from mtfa_fast.engine.gpu.graphs import Programs
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.fast import accelerate
 from mtfa_fast.weights import Weights
@@ -27,6 +29,7 @@ BATCH = 32
 LENGTHS = (1501, 40, 300, 2600, 900, 1501, 777, 5000, 1, 64)  # frames of a batch of unequal clips
 SECONDS = 30
 LAST = torch.channels_last
+OURS = "engine, bf16, CUDA graph"
 FEW = 2  # clips that are compared; a clip does not depend on the others
 Call = Callable[[Tensor], Tensor]
 
@@ -98,7 +101,7 @@ def engine(rows: Rows, quick: bool) -> None:
     fast.warmup([(1, FRAMES), (BATCH, FRAMES)])
     torch.cuda.synchronize()
     rows.add("engine", "warm-up", seconds=time.perf_counter() - start, **fast.explain()["reasons"])
-    contenders: dict[str, Call] = {"engine, bf16, CUDA graph": fast.network}
+    contenders: dict[str, Call] = {OURS: fast.network}
     if not quick:
         for name, options in {
             "engine, bf16, no graph": {"precision": "bf16", "graphs": False},
@@ -116,6 +119,8 @@ def engine(rows: Rows, quick: bool) -> None:
     unequal(rows, fast, net)
     for batch in (1, BATCH):
         waves(rows, fast, net, half, batch)
+    if not quick:
+        refusals(rows)
 
 
 def compare(
@@ -133,6 +138,24 @@ def unequal(rows: Rows, fast: GpuEngine, net: SEDNet) -> None:
     pairs = zip(fast.probabilities_of(clips), map(fast.probabilities, clips), strict=True)
     largest = max(float(abs(together - alone).max()) for together, alone in pairs)
     rows.add("engine", "unequal lengths: one batch, one by one", largest=largest, passed=largest <= 1e-2)
+
+
+def refusals(rows: Rows) -> None:
+    """What a capture that is refused leaves behind: no memory. No time."""
+
+    def waits(x: Tensor) -> Tensor:
+        return x * float(x.sum())  # the host asks for a number, which no capture allows
+
+    device = Device(DEVICE, exact=False)
+    programs = Programs(device.capture())
+    held: list[int] = []
+    for frames in range(1, 6):
+        with device.working():
+            programs.capture("refused", waits, torch.ones(1, frames * 2**20, device=DEVICE))
+        device.free()
+        held.append(torch.cuda.memory_reserved())
+    flat = held[-1] <= held[0]
+    rows.add("engine", "memory after refused captures", passed=flat and len(programs.refused) == 5, largest=max(held))
 
 
 def waves(rows: Rows, fast: GpuEngine, net: SEDNet, half: SEDNet, batch: int) -> None:
@@ -165,16 +188,23 @@ def shipped(rows: Rows, quick: bool) -> None:
         contest(rows, "shipped", Weights.load("rare-events"), batch, True)
 
 
-def contest(rows: Rows, step: str, weights: Weights, batch: int, quick: bool) -> None:
+def compiled(rows: Rows, quick: bool) -> None:
+    """The rivals that compile for minutes, once more with all the time there is, beside our engine."""
+    for batch in (BATCH, 1):
+        contest(rows, "network" if batch == BATCH else "latency", paper_weights(), batch, quick, only="torch.compile")
+
+
+def contest(rows: Rows, step: str, weights: Weights, batch: int, quick: bool, only: str = "") -> None:
+    """``only``: of the rivals, those with this in their names."""
     net = plain(weights)
     half = copy.deepcopy(net).bfloat16().to(memory_format=LAST)  # type: ignore[call-overload]
     half.gru.flatten_parameters()
     x = spectrograms(net, batch)
     answer, allowed = bound(net, half, x)
-    makers: dict[str, Callable[[], Call]] = {"engine, bf16, CUDA graph": partial(warmed, weights, batch)}
-    makers |= rivals(net, half, x, quick)
-    with torch.no_grad():
-        for name, make in makers.items():
+    makers: dict[str, Callable[[], Call]] = {OURS: partial(warmed, weights, batch)}
+    makers |= {name: make for name, make in rivals(net, half, x, quick).items() if only in name}
+    for name, make in makers.items():
+        with torch.no_grad(), searching(name != OURS):
             try:
                 call = make()
             except Exception as problem:

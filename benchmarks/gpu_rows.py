@@ -8,7 +8,8 @@ import math
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ from mtfa_fast.backends.cuda import library
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda")
 FLUSH_BYTES = 512 * 2**20  # several times the L2 cache of any GPU so far
-LOST = re.compile(r"CUDA error(:| 7\d\d)")  # torch's words, and the library's for faults; nothing runs after them
+# What the runtime says, through torch or the library, when the context is lost and nothing runs any more. Other errors,
+# those of a capture above all, are the failure of one contender.
+LOST = re.compile(
+    r"CUDA error.*(illegal memory access|illegal instruction|misaligned address|launch failure|launch timed out"
+    r"|device-side assert|hardware stack error|invalid program counter|global/shared address space|uncorrectable ECC"
+    r"|context is destroyed|unknown error)",
+    re.DOTALL,
+)
 UNITS = {"bytes": ("GB/s", 1e6), "flop": ("TFLOP/s", 1e9), "clips": ("clips/s", 1e-3)}
 
 
@@ -123,6 +131,17 @@ def times(function: Callable[[], Any], *, most: int = 60, seconds: float = 0.7) 
     values = torch.tensor([start.elapsed_time(end) for start, end in pairs], dtype=torch.float64)
     low, middle, high = torch.quantile(values, torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)).tolist()
     return {"ms": middle, "ms_20": low, "ms_80": high, "calls": len(pairs)}
+
+
+@contextmanager
+def searching(on: bool) -> Iterator[None]:
+    """cuDNN's search for its fastest algorithm: rivals get it, our engine does not, because users have it off."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def distance(result: Tensor, reference: Tensor) -> float:

@@ -84,8 +84,18 @@ def verdicts(rows: list[Row]) -> Iterator[str]:
     yield f"Hopper block: {'right' if trial.get('passed') else trial.get('reason', 'not tried')}; {shifts}"
 
 
+def wants_base_offset(rows: list[Row]) -> bool:
+    """Whether descriptors that start inside the swizzle pattern are right with their own base offset and not with 0."""
+    wrong = {row["name"]: row["wrong"] for row in rows if row["step"] == "probe" and "wrong" in row}
+    given = [wrong.get(f"dx {dx}, base offset {dx}") for dx in (1, 2)]
+    plain = [wrong.get(f"dx {dx}, base offset 0") for dx in (1, 2)]
+    return given == [0, 0] and any(plain)
+
+
 def main() -> None:
     rows = rows_of(Path(sys.argv[1]))
+    if "--wants-base-offset" in sys.argv:
+        sys.exit(not wants_base_offset(rows))
     print("\n==== rows")
     shown = dict.fromkeys(line(row) for row in rows if row["step"] not in ("script", "probe"))
     print("\n".join(shown))

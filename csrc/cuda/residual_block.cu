@@ -12,8 +12,6 @@
 // - Both convolutions have the same number of products, so the warpgroups balance. They take turns with the tensor
 //   cores, which one of them saturates: left alone they would share them, finish their rows together and leave the
 //   tensor cores idle while both write. conv2 stays three rows behind conv1, so that its rows are ready in its turn.
-#include <cudaTypedefs.h>
-
 #include "hopper.h"
 #include "launch.h"
 #include "residual_block.h"
@@ -25,8 +23,15 @@ using namespace hopper;
 
 constexpr int kChannels = 64;
 constexpr int kPixelBytes = kChannels * 2;  // also the width of the swizzle pattern
-constexpr int kFragments = 9 * 4 * 4;       // registers of weights a thread: taps x steps of 16 channels x 4
-constexpr int kGroup = 128;                 // threads of a warpgroup
+// The address alone is believed to decide the swizzle, so a descriptor may start dx rows inside the pattern with base
+// offset 0. Should the hardware count rows from the descriptor's start instead (mtfa_shifted_descriptor tells), compile
+// with this as 1: the descriptors then say how far inside they start.
+#ifndef MTFA_BASE_OFFSET
+#define MTFA_BASE_OFFSET 0
+#endif
+
+constexpr int kFragments = 9 * 4 * 4;  // registers of weights a thread: taps x steps of 16 channels x 4
+constexpr int kGroup = 128;            // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
 
 // conv1 is at row i + 4 at most while conv2 is at row i, whose residual is input row i + 2: input rows i + 2 to i + 6
@@ -98,7 +103,8 @@ MTFA_DEVICE void convolve(float (&sum)[kPixels / 2], const uint32_t (&weights)[k
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const int offset = tap % 3 * kPixelBytes + k * 32;  // descriptors count in 16 bytes
-      multiply(sum, &weights[(tap * 4 + k) * 4], rows[tap / 3] + offset / 16);
+      const uint64_t inside = static_cast<uint64_t>(MTFA_BASE_OFFSET * (tap % 3)) << 49;
+      multiply(sum, &weights[(tap * 4 + k) * 4], rows[tap / 3] + offset / 16 + inside);
     }
 }
 
@@ -290,15 +296,17 @@ __global__ void __launch_bounds__(kGroup)
   }
 }
 
-// The driver's function, found at run time: the library links no driver and loads where there is none.
-PFN_cuTensorMapEncodeTiled_v12000 tile_encoder() {
-  static const PFN_cuTensorMapEncodeTiled_v12000 encode = [] {
+// The driver's function, found at run time: the library links no driver and loads where there is none. Its type comes
+// from its declaration, because not every installation has cudaTypedefs.h.
+using TileEncoder = decltype(&cuTensorMapEncodeTiled);
+TileEncoder tile_encoder() {
+  static const TileEncoder encode = [] {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult state;
     const cudaError_t error =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &state);
     const bool ok = error == cudaSuccess && state == cudaDriverEntryPointSuccess;
-    return ok ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found) : nullptr;
+    return ok ? reinterpret_cast<TileEncoder>(found) : nullptr;
   }();
   return encode;
 }

@@ -29,12 +29,13 @@ MTFA_API int mtfa_residual_block_pack(const void* w1, const void* b1, const void
 MTFA_API int mtfa_residual_block(const void* x, const uint32_t* packed, void* y, int64_t batch, int64_t steps,
                                  int64_t bands, int pixels, int rows, int device, void* stream);
 
-// Runs the kernel in each width on a small map and gives the largest relative error (RMS) against plain loops on the
-// CPU; rounding to bf16 alone gives 1.7e-3. Allocates, waits and may fault: for a process of its own.
+// Runs the kernel in each width, in short and in long blocks, on a small map and gives the largest relative error (RMS)
+// against plain loops on the CPU; rounding to bf16 alone gives 1.7e-3. Allocates, waits and may fault: for a process of
+// its own.
 MTFA_API int mtfa_residual_block_trial(int device, float* worst);
 
 // For tests of the hardware: out [64][128] fp32 = w (64 x 64) times columns dx to dx + 127 of x ([136][64] bf16), by
 // one descriptor that starts `dx` rows inside the swizzle pattern, with that base offset. The residual block relies on
-// base offset 0. `w`: words [k * 4 + q][i] as above.
+// base offset 0, or compiled with MTFA_BASE_OFFSET=1 on base offset dx. `w`: words [k * 4 + q][i] as above.
 MTFA_API int mtfa_shifted_descriptor(const uint32_t* w, const void* x, float* out, int dx, int base_offset, int device,
                                      void* stream);

@@ -2,7 +2,7 @@
 
 Run as a program, without TRITON_INTERPRET: Triton's own helpers are decorated when it is imported, so a process
 that interprets cannot compile. Bad is: register spills, a stack frame, more shared memory than a block may have,
-for the Hopper convolution anything but the tensor cores and bulk copies it is there for, and for the kernels that should
+for the Hopper convolution anything but the tensor cores and bulk copies it is there for, and for kernels that should
 be as fast as memory more instructions than a multiprocessor can issue in that time.
 """
 
@@ -37,8 +37,8 @@ from mtfa_fast.backends.triton import (
 )
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-# An H200 copies 4.3 TB/s; its 132 multiprocessors issue four instructions of a warp a cycle, 1.83 GHz being the clock of its
-# data sheet's 989 TFLOP/s. So at 90 % of the copy bandwidth there is time for a quarter of an instruction a byte.
+# An H200 copies 4.3 TB/s; its 132 multiprocessors issue four instructions of a warp a cycle, at 1.83 GHz by
+# its data sheet's 989 TFLOP/s. At 90 % of the copy bandwidth there is time for a quarter of an instruction a byte.
 PER_BYTE = 132 * 4 * 1.83e9 / (0.9 * 4.3e12)
 SHARED_LIMIT = {80: 163, 90: 227, 100: 227}  # KiB that a block may ask for
 
@@ -98,20 +98,28 @@ def ends() -> list[Job]:
     shape = {"C": 64, "SIDE": 64, "PIXELS": stem.PIXELS}
     whole = dict.fromkeys(("x", "mean", "std", "w", "bias"), "*fp32")
     gate = {"PROJECTED": True, "POOL": 8, "PIXELS": gated_pool.PIXELS}
-    # Of a pixel: the stem reads a number and writes its channels; the gate reads two maps and a quarter, writes an eighth.
+    # Of a pixel: the stem reads a number and writes its channels; the gate reads 2 1/4 maps and writes an eighth.
     pixels, pool_pixels = stem.PIXELS / 4, gated_pool.PIXELS / gated_pool.warps(64)
     two, eight = ({"C": 64, "DOWN": down, "ACROSS": across, "BLOCK": 1024} for down, across in ((2, 2), (1, 8)))
+    gated_pointers = "low skip features w bias out"
+
+    def gated(c: int) -> Job:
+        moves = pool_pixels * 64 * 2 * (2 + 1 / 4 + 1 / 8) if c == 64 else 0.0
+        constants = {**gate, "C": c}
+        return Job(
+            f"gated_pool {c} channels",
+            gated_pool._gated_pool,
+            gated_pointers,
+            constants,
+            gated_pool.warps(c),
+            moves=moves,
+        )
+
     return [
         Job("stem", stem._stem, "y", shape, 4, types=whole, moves=pixels * (4 + 64 * 2)),
         Job("max_pool 2 x 2", max_pool._pool, "x y", two, 4),
         Job("max_pool 1 x 8", max_pool._pool, "x y", eight, 4),
-        *(
-            Job(
-                f"gated_pool {c} channels", gated_pool._gated_pool, "low skip features w bias out", {**gate, "C": c},
-                gated_pool.warps(c), moves=pool_pixels * 64 * 2 * (2 + 1 / 4 + 1 / 8) if c == 64 else 0.0,
-            )  # fmt: skip
-            for c in (32, 64, 128)
-        ),
+        *(gated(c) for c in (32, 64, 128)),
     ]
 
 

@@ -20,10 +20,11 @@ SHIM = ROOT / "tests" / "backends" / "cuda_shim"
 CUDA = ROOT / "csrc" / "cuda"
 
 
-def compile_for_cpu(sources: Path, folder: Path) -> Path:
+def compile_for_cpu(sources: Path, folder: Path, *more: str) -> Path:
+    """``more``: options of the compiler."""
     flags = ["-std=c++17", "-O1", "-fPIC", f"-I{SHIM}", f"-I{sources}", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
     # The shim's Hopper instructions come first and take the place of hopper.h. TLS arrays have no initialisers to call.
-    flags += ["-include", str(SHIM / "hopper.h"), "-D__CUDA_ARCH_FEAT_SM90_ALL", "-fno-extern-tls-init"]
+    flags += ["-include", str(SHIM / "hopper.h"), "-D__CUDA_ARCH_FEAT_SM90_ALL", "-fno-extern-tls-init", *more]
 
     def compile_one(source: Path) -> Path:
         target = folder / f"{source.name}.o"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from mtfa_fast import ops
 from mtfa_fast.backends import gru_layers
 from mtfa_fast.backends.cuda import bigru, library, residual_block
 from mtfa_fast.checking.comparison import RECURRENT_FLOOR
+from tests.backends.cuda_on_cpu import CUDA, compile_for_cpu
 
 
 def gru(inputs: int, hidden: int, layers: int = 1) -> nn.GRU:
@@ -196,10 +199,13 @@ def test_packed_weights_are_rounded_once(shim: ctypes.CDLL) -> None:
     assert torch.equal(single[-128:].view(torch.float32), torch.cat((b1, b2)))
 
 
-def test_trial_trusts_and_distrusts(shim: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_trusts_and_distrusts(
+    shim: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What decides on a real device, here against the shim in the child process as well."""
     trial = residual_block._trial.__wrapped__
     monkeypatch.setattr(residual_block, "PATH", Path(shim._name))
+    monkeypatch.setattr(residual_block, "TRIAL_SECONDS", 300.0)  # the shim is slow, and the machine may be busy
     assert trial(0).ok
     monkeypatch.setattr(residual_block, "TRIAL_ERROR", 1e-3)
     assert "wrong results" in trial(0).reason
@@ -208,6 +214,45 @@ def test_trial_trusts_and_distrusts(shim: ctypes.CDLL, monkeypatch: pytest.Monke
     monkeypatch.setattr(residual_block, "TRIAL_SECONDS", 60.0)
     monkeypatch.setattr(residual_block, "PATH", Path(__file__))
     assert "ended the process" in trial(0).reason
+    monkeypatch.setattr(residual_block, "_TRIAL", "print(46, 'nan')")
+    assert "exclusive-process mode" in trial(0).reason and "exclusive-process mode" in caplog.text
+
+
+def test_trial_sees_every_phase(tmp_path: Path) -> None:
+    """A ring whose barriers go wrong from the fifth time round on passes five rows, but not the trial."""
+    for source in ("api.h", "launch.h", "residual_block.h", "residual_block_trial.cu", "library.cu"):
+        shutil.copy(CUDA / source, tmp_path)
+    code = (CUDA / "residual_block.cu").read_text()
+    wrong = "return (i / kSize & 1) ^ (i / kSize == 4);"
+    assert code.count("return i / kSize & 1;") == 1
+    (tmp_path / "residual_block.cu").write_text(code.replace("return i / kSize & 1;", wrong))
+    broken = ctypes.CDLL(str(compile_for_cpu(tmp_path, tmp_path)))
+    worst = ctypes.c_float(0.0)
+    broken.shim_machine(227 * 1024, 132, ctypes.c_ulong(1))
+    failed = broken.mtfa_residual_block_trial(0, ctypes.byref(worst))
+    assert failed or not worst.value <= residual_block.TRIAL_ERROR
+
+
+def test_the_other_reading_of_descriptors(shim: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On hardware that counts a matrix's rows from the descriptor's start the switch is what makes the block right."""
+    x, weights = torch.randn(1, 64, 3, 40).bfloat16(), block_weights()
+    for source in (*CUDA.glob("*.h"), CUDA / "residual_block.cu"):
+        shutil.copy(source, tmp_path)
+    for value in (0, 1):
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        made = compile_for_cpu(tmp_path, folder, "-DSHIM_ROW_NUMBERS", f"-DMTFA_BASE_OFFSET={value}")
+        other: Any = ctypes.CDLL(str(made))
+        for name in ("mtfa_residual_block_pack", "mtfa_residual_block"):
+            getattr(other, name).argtypes = getattr(shim, name).argtypes
+        other.mtfa_cuda_error = shim.mtfa_cuda_error
+        other.shim_machine(227 * 1024, 132, ctypes.c_ulong(1))
+        monkeypatch.setattr(library, "load", lambda other=other: other)
+        result = residual_block.run_packed(x, residual_block.pack(*weights), shape=(32, 3))
+        if value == 1:
+            assert_rounded(result, block_reference(x, *weights))
+        else:
+            assert error(result, block_reference(x, *weights)) > 0.1
 
 
 def test_plan_keeps_the_machine_busy() -> None:

@@ -76,6 +76,23 @@ def test_a_lost_context_ends_the_step(rows: Any) -> None:
     assert written(rows)[0]["passed"] is False
 
 
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("mtfa_residual_block: CUDA error 719: unspecified launch failure", True),
+        ("Triton Error [CUDA]: invalid argument", False),
+        ("CUDA error: operation not permitted when stream is capturing", False),
+        ("CUDA error: operation failed due to a previous error during capture", False),
+        ("CUDA error 701: too many resources requested for launch", False),
+    ],
+)
+def test_what_is_a_lost_context(text: str, lost: bool) -> None:
+    from benchmarks import gpu_rows
+
+    assert bool(gpu_rows.LOST.search(text)) is lost
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_nothing_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_kernels", "gru", "--out", str(tmp_path / "rows.jsonl")]
@@ -161,6 +178,53 @@ def test_script_survives_its_steps_and_ends_with_a_summary(tmp_path: Path) -> No
     ]
 
 
+# A Python that notes what it was asked for; the engine's first run ends as it is told.
+NOTES = """#!/bin/bash
+echo "$*" >>{calls}
+case "$*" in
+  *" engine "*) [ -e {calls}.second ] || {{ touch {calls}.second; {ends}; }} ;;
+  "-c import xdist"*) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "out"),
+    [("exit 124", False), ("kill -KILL $$", False), ("exit 1", False), ("exit 70", True), ("kill -SEGV $$", True)],
+)
+def test_only_a_lost_context_costs_the_block_its_place(ends: str, out: bool, tmp_path: Path) -> None:
+    tree, python, calls = tmp_path / "tree", tmp_path / "python", tmp_path / "calls"
+    (tree / "mtfa_fast").mkdir(parents=True)
+    for name in ("_core.so", "_cuda.so"):
+        (tree / "mtfa_fast" / name).touch()
+    shutil.copytree(ROOT / "benchmarks", tree / "benchmarks", ignore=shutil.ignore_patterns("results"))
+    python.write_text(NOTES.format(calls=calls, ends=ends))
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "RESULTS": str(tmp_path / "out"), "FROM": "engine --quick"}
+    subprocess.run(["bash", str(tree / "benchmarks/gpu.sh")], env=environment, capture_output=True, timeout=100)
+    steps = [call for call in calls.read_text().splitlines() if "gpu_kernels" in call and "sanitizer" not in call]
+    first, second, *others = steps
+    assert " engine " in first and " engine " in second and len(others) >= 15
+    assert "--no-hopper-block" not in first
+    assert all(("--no-hopper-block" in call) is out for call in (second, *others)), steps
+    assert " compiled " in others[-1]
+    limits = re.findall(
+        r"== engine --quick \(at \d+ s, at most (\d+) s\)", next((tmp_path / "out").glob("*.log")).read_text()
+    )
+    assert int(limits[1]) > int(limits[0])
+
+
+@pytest.mark.parametrize(("own", "wanted"), [(0, True), (3, False)])
+def test_the_probe_decides_how_descriptors_are_read(rows: Any, own: int, wanted: bool) -> None:
+    from benchmarks.gpu_summary import wants_base_offset
+
+    for dx in (1, 2):
+        rows.add("probe", f"dx {dx}, base offset 0", wrong=64, of=8192)
+        rows.add("probe", f"dx {dx}, base offset {dx}", wrong=own, of=8192)
+    assert wants_base_offset(written(rows)) is wanted
+    assert not wants_base_offset([])
+
+
 @pytest.fixture
 def on_cpu(rows: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """benchmarks.gpu_network with short clips and a small network, on the CPU."""
@@ -191,6 +255,7 @@ def test_engine_is_compared_with_float32_and_itself(rows: Any, on_cpu: Any) -> N
 
 def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the compilers themselves and the capture, which need the GPU."""
+    cudnn = torch.backends.cudnn
     monkeypatch.setattr(on_cpu, "graphed", lambda call, x: call)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     on_cpu.network(rows, False)
@@ -200,12 +265,21 @@ def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: py
     assert all(row["passed"] and row["ms"] for row in found), found
 
     def refuses(*_: Any) -> None:
-        raise RuntimeError("cannot be captured")
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
     rows.path.unlink()
     monkeypatch.setattr(on_cpu, "graphed", refuses)
     on_cpu.network(rows, True)
     assert [row["passed"] for row in written(rows)] == [True, False, True, False]
+
+    searched: dict[str, bool] = {}
+    rows.path.unlink()
+    monkeypatch.setattr(on_cpu, "graphed", lambda call, x: call)
+    monkeypatch.setattr(on_cpu, "compare", lambda rows, step, name, *_: searched.update({name: cudnn.benchmark}))
+    on_cpu.compiled(rows, False)
+    assert searched.pop(on_cpu.OURS) is False  # as users have it
+    assert len(searched) == 2 and all(searched.values()) and all("torch.compile" in name for name in searched)
+    assert not cudnn.benchmark
 
 
 @pytest.fixture
@@ -235,6 +309,26 @@ def test_every_step_runs_and_is_right(step: str, rows: Any, kernels: Any) -> Non
     assert len(found) >= {"probe": 10, "gru": 22, "block": 8, "conv": 6, "pointwise": 14, "ends": 8, "small": 1}[step]
     for row in found:
         assert row.get("passed", True) and not row.get("wrong"), row
+
+
+def test_the_rival_in_forward_rows_infers(rows: Any, kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: dict[str, set[bool]] = {"forward": set(), "backward": set()}
+    forward = torch.nn.GRU.forward
+
+    def noted(self: torch.nn.GRU, *args: Any) -> Any:
+        modes["backward" if args[0].requires_grad else "forward"].add(self.training)
+        return forward(self, *args)
+
+    called = kernels.gru_forward
+
+    def on_device(rows: Any, stock: torch.nn.GRU, *args: Any) -> None:
+        assert not stock.training
+        called(rows, stock, *args)
+
+    monkeypatch.setattr(kernels, "gru_forward", on_device)
+    monkeypatch.setattr(torch.nn.GRU, "forward", noted)
+    kernels.gru(rows, True)
+    assert True in modes["backward"]  # which cuDNN's backward wants
 
 
 def test_what_the_probe_said_holds_for_later_steps(rows: Any, kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +105,61 @@ def test_what_cannot_be_captured_runs_and_says_why(net: SEDNet, fake: FakeGraphs
     assert reason == "not network 1 x 16: operation not permitted when stream is capturing"
 
 
+def test_a_refused_capture_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the input's copy nor what was computed of it, without waiting for the garbage collector."""
+    alive: list[weakref.ref[Tensor]] = []
+
+    class Refuses:
+        def synchronize(self) -> None:
+            raise CompilationError("no kernel for this")
+
+    def function(x: Tensor) -> Tensor:
+        out = x * 2
+        alive.extend((weakref.ref(x), weakref.ref(out)))
+        return out
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    stream: Any = Refuses()
+    programs = graphs.Programs(graphs.cuda_capture(stream))
+    gc.disable()
+    try:
+        for frames in range(1, 5):
+            programs.capture("network", function, torch.ones(1, frames, 2))
+        assert len(programs.refused) == 4 and len(alive) == 8
+        assert all(reference() is None for reference in alive)
+    finally:
+        gc.enable()
+
+
+def test_two_engines_capture_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = 0, 0
+
+    @contextmanager
+    def capturing(graph: Any, **_: Any) -> Iterator[None]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        yield
+
+    class Stream:
+        def synchronize(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    stream: Any = Stream()
+    captures = [graphs.cuda_capture(stream) for _ in range(3)]
+    threads = [threading.Thread(target=capture, args=(lambda x: x, torch.ones(3))) for capture in captures]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
 def test_memory_that_runs_out_makes_batches_smaller_once(
     net: SEDNet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +222,11 @@ def test_calls_that_meet_share_batches() -> None:
     assert batcher(8) == 80
 
 
-def test_the_fastest_right_block_is_chosen_once_for_each_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+class CompilationError(Exception):
+    """Of no kind that torch raises, as Triton's."""
+
+
+def test_the_fastest_right_block_is_chosen_once_for_each_scale_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = Choice.__init__.__globals__
     weights = (torch.randn(16, 16, 3, 3) / 12, torch.randn(16), torch.randn(16, 16, 3, 3) / 12, torch.randn(16))
     block = Block(weights)
@@ -178,10 +239,10 @@ def test_the_fastest_right_block_is_chosen_once_for_each_scale(monkeypatch: pyte
         if name == "triton":
             return run(self, "reference", x) * 1.02
         if name == "broken":
-            raise RuntimeError("no kernel image\nis available")
+            raise CompilationError("no kernel image\nis available")
         return run(self, name, x)
 
-    speeds = iter([3e-3, 1e-3, 5e-3, 4e-3])
+    speeds = iter([3e-3, 1e-3, 5e-3, 4e-3, 2e-3, 4e-3])
     monkeypatch.setattr(Block, "run", runs)
     monkeypatch.setitem(tables, "ladder", lambda args: ("cuda", "triton", "broken", "reference"))
     monkeypatch.setattr(
@@ -192,15 +253,38 @@ def test_the_fastest_right_block_is_chosen_once_for_each_scale(monkeypatch: pyte
     choice = Choice(timer=lambda call, device: next(speeds))
     x = torch.randn(2, 16, 8, 8)
     choice(0, block, x)
-    assert choice.reasons[0] == (
-        "reference: fastest at 2x16x8x8: reference 1 ms, cuda 3 ms, triton not (wrong results: relative error 0.02, "
-        "allowed 1e-05), broken not (RuntimeError: no kernel image), cudnn not (needs cuDNN)"
+    assert choice.reasons[0, False] == (
+        "scale 1/1, fewer than 16384 frames: reference: fastest at 2x16x8x8 by device time: reference 1 ms, cuda 3 ms, "
+        "triton not (wrong results: relative error 0.02, allowed 1e-05), "
+        "broken not (CompilationError: no kernel image), "
+        "cudnn not (needs cuDNN)"
     )
     ran.clear()
     choice(0, block, torch.randn(5, 16, 80, 8))
     assert ran == ["reference"]
     choice(1, block, x)
-    assert choice.reasons[1].startswith("reference: fastest") and ran.count("cuda") == 1
+    assert "1/2, fewer than 16384 frames: reference: fastest" in choice.reasons[1, False] and ran.count("cuda") == 1
+    # A large batch has a choice of its own, measured on as many clips as make one.
+    ran.clear()
+    monkeypatch.setitem(tables, "MANY_FRAMES", 50)
+    assert choice(1, block, torch.randn(5, 16, 8, 8)).shape == (5, 16, 8, 8)
+    assert "1/2, at least 50 frames: cuda: fastest at 4x16x8x8 by device time: cuda 2 ms" in choice.reasons[1, True]
+    assert ran[-1] == "cuda" and set(choice.reasons) == {(0, False), (1, False), (1, True)}
+
+
+def test_candidates_in_float32_are_compared_with_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library's float32 convolution errs, as by Winograd, it is refused and not what disagrees with it."""
+    tables = Choice.__init__.__globals__
+    plain = tables["_plain"]
+    monkeypatch.setitem(tables, "_plain", lambda x, *w: plain(x, *w) * (1 if x.dtype == torch.float64 else 1.0001))
+    monkeypatch.setitem(tables, "ladder", lambda args: ("reference",))
+    support = staticmethod(lambda name, x, block: Support.yes())
+    monkeypatch.setattr(Choice, "_support", support)
+    monkeypatch.setitem(tables, "_fused_by_cudnn", plain)
+    block = Block((torch.randn(16, 16, 3, 3) / 12, torch.randn(16), torch.randn(16, 16, 3, 3) / 12, torch.randn(16)))
+    choice = Choice(timer=lambda call, device: 1e-3)
+    choice(0, block, torch.randn(2, 16, 8, 8))
+    assert "cudnn: fastest" in choice.reasons[0, False] and "reference not (wrong results" in choice.reasons[0, False]
 
 
 def test_a_backend_asked_for_runs_or_says_why(net: SEDNet) -> None:
@@ -322,6 +406,20 @@ def test_threads_may_capture_while_others_push() -> None:
         assert found[i].shape == (1 + len(waves[i]) // HOP, 2)
     for i in range(4):
         np.testing.assert_allclose(again[i], wanted[i], atol=1e-2)
+
+
+@pytest.mark.gpu
+def test_two_engines_may_capture_at_once() -> None:
+    weights = make_weights(1, replace(CONFIG, network=NetworkConfig(channels=16, hidden=16)))
+    engines = [GpuEngine(weights) for _ in range(2)]
+    shapes = [(n, frames) for n in (1, 2, 4) for frames in (40, 80, 160)]
+    threads = [threading.Thread(target=engine.warmup, args=(shapes,)) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any(engine._batches._programs.refused for engine in engines)
+    assert all(len(engine.explain()["graphs"]) == len(shapes) for engine in engines)
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from functools import cache, lru_cache
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..support import Support
 from .library import DTYPES, PATH, capability, launch, runs_on
 
+LOG = logging.getLogger(__name__)
 CHANNELS = 64
 WIDTHS = (128, 64, 32)  # pixels of a strip that the kernel is compiled for
 WORDS = 2 * 144 * 128 + 2 * CHANNELS  # of the packed weights, MTFA_RESIDUAL_BLOCK_WORDS
@@ -20,6 +22,7 @@ WORDS = 2 * 144 * 128 + 2 * CHANNELS  # of the packed weights, MTFA_RESIDUAL_BLO
 OVERHEAD_ROWS, OVERHEAD_PIXELS = 6, 24
 
 TRIAL_SECONDS = 30.0
+DEVICES_UNAVAILABLE = 46  # cudaErrorDevicesUnavailable
 TRIAL_ERROR = 4e-3  # rounding to bf16 alone gives 1.7e-3
 
 
@@ -117,6 +120,13 @@ def _trial(device: int) -> Support:
     answer = done.stdout.split()
     if done.returncode != 0 or len(answer) != 2:
         return Support.no(f"its kernel ended the process that tried it: exit {done.returncode}, {done.stderr.strip()}")
+    if int(answer[0]) == DEVICES_UNAVAILABLE:
+        reason = (
+            f"its kernel is tried in a child process first, and device {device} is in exclusive-process mode, where "
+            "one process has it alone: nvidia-smi --compute-mode=DEFAULT lifts that"
+        )
+        LOG.warning("the fast residual block is left out: %s", reason)
+        return Support.no(reason)
     if int(answer[0]) != 0:
         return Support.no(f"its kernel failed when it was tried on this device: CUDA error {answer[0]}")
     if not float(answer[1]) <= TRIAL_ERROR:

@@ -22,9 +22,9 @@ def _stem(
     x, mean, std, w, bias, y, rows, columns, pixels,
     C: tl.constexpr, SIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    # It must write as fast as memory takes it, and nine products a number are two thirds of the instructions that leaves
-    # time for. So: as many pixels as threads, each normalised once and handed out through shared memory; weights (9, C),
-    # which are read 16 bytes at a time; a division for three values instead of for each; one address for each line.
+    # It must write as fast as memory takes it, and nine products a number are more than half of the instructions for
+    # which that leaves time. So: as many pixels as threads, each normalised once and handed out through shared memory;
+    # weights (9, C), which are read 16 bytes at a time; three divisions instead of nine; one address for each line.
     first = tl.program_id(0) * PIXELS
     i = tl.arange(0, PIXELS)
     p = first + i

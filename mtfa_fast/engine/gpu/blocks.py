@@ -1,4 +1,4 @@
-"""Which code runs a residual block: every candidate that can, checked and timed once for each scale of the network.
+"""Which code runs a residual block: every candidate that can, checked and timed once for each scale and class of batch.
 
 Nothing on a GPU says beforehand whether the streaming kernel, the Triton convolution or cuDNN is the fastest on it, so
 that is measured where it runs; ``Choice.reasons`` tells what was found.
@@ -22,9 +22,11 @@ LOG = logging.getLogger(__name__)
 TABLE = Table("residual_block")
 CUDNN = "cudnn"  # torch's convolution with bias, addition and ReLU in cuDNN's own epilogue
 CHECKED_ROWS = 64
-# Of the RMS, against float32: a middle map and a result rounded to 8, 11 and 24 bits, with room for the order of sums.
+# Of the RMS, against float64: a middle map and a result rounded to 8, 11 and 24 bits, with room for the order of sums.
 BOUNDS = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-5, torch.float64: 1e-5}
-REPEATS = 5
+REPEATS = 10
+MANY_FRAMES = 16 * 1_024  # of the spectrogram: a batch of as many fills a GPU, and one that has fewer may not
+QUEUED_BYTES, QUEUED_FILLS = 2**28, 32  # device work of 2 ms or more, which takes the host 0.2 ms to ask for
 
 Run = Callable[[Tensor], Tensor]
 Timer = Callable[[Callable[[], object], torch.device], float]
@@ -67,7 +69,11 @@ def _fused_by_cudnn(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The fastest of a few calls, after one that may compile."""
+    """A call's time on the device, after a call that may compile; on a CPU the fastest of a few.
+
+    A kernel of a small map takes a tenth of what its launch takes the host, and in a CUDA graph nothing is launched. So
+    the device has other work until all calls are queued, and they follow each other without a gap.
+    """
     call()
     if device.type != "cuda":
         found = []
@@ -76,38 +82,44 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
             call()
             found.append(time.perf_counter() - start)
         return min(found)
-    pairs = []
-    for _ in range(REPEATS + 1):
-        start_event, end_event = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start_event.record()
+    queued = torch.empty(QUEUED_BYTES, dtype=torch.uint8, device=device)
+    start_event, end_event = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    for _ in range(QUEUED_FILLS):
+        queued.zero_()
+    start_event.record()
+    for _ in range(REPEATS):
         call()
-        end_event.record()
-        pairs.append((start_event, end_event))
-    torch.cuda.synchronize(device)
-    return min(start.elapsed_time(end) for start, end in pairs) / 1e3
+    end_event.record()
+    end_event.synchronize()
+    return start_event.elapsed_time(end_event) / 1e3 / REPEATS
 
 
 class Choice:
-    """The candidate for each scale. ``backend``: ``"auto"`` measures, another name takes that one or raises its reason.
+    """The candidate for each scale and class of batch, fewer than ``MANY_FRAMES`` frames or not.
 
-    One candidate serves a scale for as long as the engine lives, whatever the batch: results do not depend on it.
+    ``backend``: ``"auto"`` measures, another name takes that one or raises its reason. What was chosen serves for as
+    long as the engine lives.
     """
 
     def __init__(self, backend: str = "auto", *, timer: Timer = seconds) -> None:
         self._backend, self._timer = backend, timer
-        self._chosen: dict[int, str] = {}
-        self.reasons: dict[int, str] = {}
+        self._chosen: dict[tuple[int, bool], str] = {}
+        self.reasons: dict[tuple[int, bool], str] = {}
 
     def __call__(self, scale: int, block: Block, x: Tensor) -> Tensor:
         """``block`` of ``x``, (B, C, T / 2**scale, D / 2**scale) channels-last."""
-        if scale not in self._chosen:
-            self._chosen[scale] = self._choose(scale, block, x)
-        return block.run(self._chosen[scale], x)
+        frames = x.shape[2] << scale
+        kind = scale, x.shape[0] * frames >= MANY_FRAMES
+        if kind not in self._chosen:
+            # As many clips as make a large batch; a small one is measured as it is.
+            self._chosen[kind] = self._choose(kind, block, x[: -(-MANY_FRAMES // frames)])
+        return block.run(self._chosen[kind], x)
 
-    def _choose(self, scale: int, block: Block, x: Tensor) -> str:
+    def _choose(self, kind: tuple[int, bool], block: Block, x: Tensor) -> str:
+        where = f"scale 1/{2 ** kind[0]}, {'at least' if kind[1] else 'fewer than'} {MANY_FRAMES} frames"
         if self._backend != "auto":
             TABLE.choose(self._backend, x, *block.weights)  # or raises
-            self.reasons[scale] = f"{self._backend}: asked for"
+            self.reasons[kind] = f"{where}: {self._backend}: asked for"
             return self._backend
         times: dict[str, float] = {}
         refusals: dict[str, str] = {}
@@ -123,7 +135,7 @@ class Choice:
                     times[name] = self._timer(partial(block.run, name, probe), x.device)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # Triton's and cuDNN's own
+            except Exception as error:  # cuDNN's are RuntimeErrors, of Triton's some are of no common kind
                 refusals[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         if not times:
             raise RuntimeError(f"no residual block runs here: {refusals}")
@@ -131,8 +143,8 @@ class Choice:
         shown = [f"{name} {1e3 * value:.3g} ms" for name, value in sorted(times.items(), key=lambda item: item[1])]
         shown += [f"{name} not ({reason})" for name, reason in refusals.items() if reason]
         shape = "x".join(map(str, x.shape))
-        self.reasons[scale] = f"{best}: fastest at {shape}: {', '.join(shown)}"
-        LOG.info("residual block at scale 1/%d: %s", 2**scale, self.reasons[scale])
+        self.reasons[kind] = f"{where}: {best}: fastest at {shape} by device time: {', '.join(shown)}"
+        LOG.info("residual block at %s", self.reasons[kind])
         return best
 
     def candidates(self, x: Tensor, block: Block) -> str:
@@ -154,10 +166,12 @@ class Choice:
 
 
 def _expected(x: Tensor, block: Block) -> Tensor:
-    """The first rows of the first clip in float32 or better; the last two of them lack what follows."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    rows = x[:1, :, :CHECKED_ROWS].to(wide)
-    out = _plain(rows, *(w.to(wide) for w in block.weights))
+    """The first rows of the first clip; the last two of them lack what follows.
+
+    In float64, which no library computes by Winograd's algorithm: in float32 that errs more than a candidate may.
+    """
+    rows = x[:1, :, :CHECKED_ROWS].double()
+    out = _plain(rows, *(w.double() for w in block.weights))
     return out if rows.shape[2] == x.shape[2] else out[:, :, :-2]
 
 

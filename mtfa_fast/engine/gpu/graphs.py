@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from torch import Tensor
 LOG = logging.getLogger(__name__)
 MOST_GRAPHS = 16
 CAPTURE_AT = 2  # the same shape seen this often is likely to come again
+# Captures of two threads at a time could disturb each other (they share torch's allocator and random state), and two
+# engines have two locks.
+_CAPTURING = threading.Lock()
 
 Function = Callable[[Tensor], Tensor]
 Capture = Callable[[Function, Tensor], Function]
@@ -34,7 +38,7 @@ def cuda_capture(stream: torch.cuda.Stream) -> Capture:
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         # Other threads copy and allocate meanwhile, which the global mode would take for a mistake of ours.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with _CAPTURING, torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             out = function(held)
 
         def replay(x: Tensor) -> Tensor:
@@ -91,8 +95,8 @@ class Programs:
             graph = self._capture(function, x)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
-            self.refused[key] = str(error).splitlines()[0]
+        except Exception as error:  # Triton's are no RuntimeErrors
+            self.refused[key] = (str(error) or type(error).__name__).splitlines()[0]
             LOG.warning("no CUDA graph for the %s, it runs without: %s", shape, self.refused[key])
             return
         while len(self._graphs) >= MOST_GRAPHS:

@@ -42,7 +42,9 @@ class Network:
         def held(name: str, dtype: torch.dtype = dtype) -> Tensor:
             return host[name].to(device, dtype)
 
-        self._stem = tuple(held(name, wide) for name in ("mean", "std", "stem.conv.weight", "stem.conv.bias"))
+        mean, std, w, bias = (held(name, wide) for name in ("mean", "std", "stem.conv.weight", "stem.conv.bias"))
+        # Taps first in memory, as the stem's kernel reads them: it then copies nothing.
+        self._stem = (mean, std, w.flatten(1).t().contiguous().t().unflatten(1, (1, 3, 3)), bias)
         self._blocks: dict[str, Block] = {}
         for name in host:
             if name.endswith(".conv1.weight"):
@@ -130,7 +132,7 @@ class Network:
             "upsampling": self._runs(Table("upsample_add"), low, maps),
             "gate": self._gate(low, maps),
             "recurrence": self._runs(STATES, gi, self._recurrent[0], self._new[0]),
-            "residual_block": "; ".join(f"scale 1/{2**s}: {why}" for s, why in sorted(self.choice.reasons.items()))
+            "residual_block": "; ".join(why for _, why in sorted(self.choice.reasons.items()))
             or self.choice.candidates(maps, next(iter(self._blocks.values()))),
         }
 

@@ -1,7 +1,8 @@
 // Hopper's instructions on the CPU, in place of csrc/cuda/hopper.h (the same include guard; g++ includes this first).
 // Written to be as unkind as the hardware may be: bulk copies and products land late, stores read their tile late, and
 // what a thread wrote to shared memory reads as NaN to copies and products until fence.proxy.async has been executed by
-// the whole warp.
+// the whole warp. Compiled with SHIM_ROW_NUMBERS it is hardware of the other kind: products take a row's place in the
+// swizzle pattern from its number and the descriptor's base offset, not from its address.
 #ifndef MTFA_FAST_HOPPER_H_
 #define MTFA_FAST_HOPPER_H_
 
@@ -58,6 +59,18 @@ inline Hopper::Thread& me() { return hopper().threads[current()]; }
 inline unsigned char* shared(std::uint32_t address) { return mtfa::mtfa_dynamic_shared + address; }
 inline std::uint32_t swizzled(std::uint32_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
+// Of 16-bit number k of row n of a matrix that a descriptor describes.
+inline std::uint32_t described(std::uint64_t d, int n, int k) {
+  const std::uint32_t start = (d & 0x3FFF) << 4, eight_rows = (d >> 32 & 0x3FFF) << 4;
+  const std::uint32_t address = start + n / 8 * eight_rows + n % 8 * 128 + k * 2;
+#ifdef SHIM_ROW_NUMBERS
+  return address ^ ((n + (d >> 49 & 7)) & 7) << 4;
+#else
+  if ((d >> 49 & 7) != 0) fail("descriptor: not with base offset 0");
+  return swizzled(address);
+#endif
+}
+
 inline bool visible_to_async(std::uint32_t address) {
   const auto& w = hopper().writes[address / 16];
   if (w.warp < 0) return true;
@@ -90,8 +103,7 @@ void multiply_group(int group) {
   auto* threads = &hopper().threads[group * 128];
   for (std::size_t p = 0; p < threads[0].products.size(); p++) {
     const std::uint64_t d = threads[0].products[p].b;
-    const std::uint32_t start = (d & 0x3FFF) << 4, eight_rows = (d >> 32 & 0x3FFF) << 4;
-    if (d >> 62 != 1 || (d >> 49 & 7) != 0) fail("descriptor: not 128-byte swizzle with base offset 0");
+    if (d >> 62 != 1) fail("descriptor: not 128-byte swizzle");
     for (int t = 0; t < 128; t++) {
       if (threads[t].products[p].b != d) fail("descriptor: not the same in all threads");
       for (int q = 0; q < 4; q++)
@@ -101,7 +113,7 @@ void multiply_group(int group) {
         }
     }
     for (int n = 0; n < N; n++)
-      for (int k = 0; k < 16; k++) b[k][n] = read_async(swizzled(start + n / 8 * eight_rows + n % 8 * 128 + k * 2));
+      for (int k = 0; k < 16; k++) b[k][n] = read_async(described(d, n, k));
     static float sum[64][N];
     std::memset(sum, 0, sizeof sum);
     for (int m = 0; m < 64; m++)
