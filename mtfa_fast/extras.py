@@ -10,7 +10,9 @@ _EXTRAS = {  # package: what it is called, extra
     "matplotlib": ("matplotlib", "plot"),
     "onnxscript": ("onnxscript", "onnx"),
     "onnxruntime": ("ONNX Runtime", "onnx"),
-    "sounddevice": ("sounddevice", "live"),
+    "av": ("PyAV", "av"),
+    "sounddevice": ("av": ("PyAV", "av"),
+    "sounddevice", "live"),
 }
 
 
