@@ -12,6 +12,7 @@ import io
 import os
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -95,8 +96,8 @@ def read(recording: Source, target_rate: int, *, channel: Channel = "mean") -> n
 def read_part(path: str | os.PathLike[str], target_rate: int, begin: int, end: int) -> np.ndarray:
     """Samples ``begin`` to ``end`` of :func:`read`, bit for bit: (n,), n < end - begin or even 0 where the file ends.
 
-    Nothing after them is decoded, and nothing before them either if the file has ``target_rate`` and its format can
-    be searched; damage elsewhere may go unnoticed. Raises as :func:`blocks`, and ValueError unless 0 <= begin <= end.
+    Nothing after them is decoded, and before them no more than the first two seconds, which tell a constant offset, if
+    the file has ``target_rate`` and its format can be searched; damage elsewhere may go unnoticed. Raises as :func:`blocks`, and ValueError unless 0 <= begin <= end.
     """
     _require_rate("target_rate", target_rate)
     if not 0 <= begin <= end:
@@ -172,10 +173,7 @@ def to_mono_resampled(array: np.ndarray, rate: int, target_rate: int, *, channel
 
 
 def _sounds(source: Opened) -> Iterator[_Sound]:
-    """What the file holds, open, one recording after the other; each is closed before the next.
-
-    libsndfile's errors become AudioErrors that name the file.
-    """
+    """What the file holds, open, one recording after the other; each is closed before the next."""
     file, size = source.file, source.size
     file.seek(0)
     head = file.read(16)
@@ -196,11 +194,18 @@ def _sounds(source: Opened) -> Iterator[_Sound]:
         parts = streams.mpeg(file, size) or [whole]
     else:
         parts = [whole]
-    try:
+    with _named(source.name):
         yield from _parts(source, parts)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """libsndfile's errors become AudioErrors that name the file."""
+    try:
+        yield
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".")
-        raise AudioError(f"{source.name}: cannot be decoded, damaged or not audio ({reason})") from None
+        raise AudioError(f"{name}: cannot be decoded, damaged or not audio ({reason})") from None
 
 
 def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
@@ -245,7 +250,11 @@ def _decode(
         sound.seek(first)
     mixer = Mixer(sound.channels, channel, name)
     size = max(1, min(int(block_seconds * rate), _BLOCK_VALUES // sound.channels))
-    while len(block := sound.read(size, dtype="float32", always_2d=True)):
+    while True:
+        with _named(name):
+            block = sound.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            break
         mono = mixer.mix(block)
         require_range(mono, name, done, rate)
         done += len(block)

@@ -3,8 +3,8 @@
 The rules, for files and arrays alike:
 
 - a sample beyond ``LARGEST`` times full scale is refused: the numbers are in the scale of integers;
-- where the samples of the first ``CENTRE_SECONDS`` lie around a value more than ``OFFSET`` from zero, that value (their
-  median) is subtracted from the whole recording;
+- where the first ``CENTRE_SECONDS`` lie around a value more than ``OFFSET`` from zero (the median of the means of tenths
+  of a second, to which three in four are near), that value is subtracted from the whole recording;
 - where the mean of the channels is ``CANCEL_DB`` weaker than channels without relation would make it, or a channel is
   silent beside others, this is said at the recording's end.
 """
@@ -26,7 +26,8 @@ Name: TypeAlias = str | os.PathLike[str]
 LARGEST = 8.0  # 18 dB above full scale; floats may clip later, but not by that much
 OFFSET = 0.01
 CENTRE_SECONDS = 2.0
-_LEAST_SECONDS = 0.1  # of sound, below which a mean is not an offset
+_WINDOW_SECONDS = 0.1  # over which sound has no mean of its own
+_NEAR = 0.75  # of the windows must agree: a recording may begin with digital silence
 CANCEL_DB = 6.0
 _SILENT = 1e-6  # of the loudest channel's power, -60 dB
 
@@ -104,8 +105,8 @@ def require_range(mono: np.ndarray, where: Name, done: int, rate: int) -> None:
     at = (done + first) / rate
     if np.isfinite(mono).all():
         raise AudioError(
-            f"{where}: samples as large as {np.abs(mono).max():g} from {at:.3f} s on, allowed: {LARGEST:g} (full scale is 1): "
-            "divide floats in the scale of 16-bit integers by 32768"
+            f"{where}: samples as large as {np.abs(mono).max():g} from {at:.3f} s on, allowed: {LARGEST:g} (full scale "
+            "is 1): divide floats in the scale of 16-bit integers by 32768"
         )
     first = int(np.argmin(np.isfinite(mono)))
     raise AudioError(f"{where}: NaN or infinite sample at {(done + first) / rate:.3f} s")
@@ -130,12 +131,16 @@ def centred(blocks: Iterable[np.ndarray], rate: int, where: Name, offset: float 
 
 
 def constant_offset(blocks: list[np.ndarray], rate: int) -> float:
-    """The value around which the first seconds lie, 0.0 where that is near enough to zero."""
+    """The value around which the first seconds lie, 0.0 where that is near enough to zero or not one value."""
     start = np.concatenate(blocks)[: int(CENTRE_SECONDS * rate)] if blocks else np.zeros(0, np.float32)
-    if len(start) < _LEAST_SECONDS * rate or abs(float(start.mean(dtype=np.float64))) <= OFFSET / 2:
+    length = int(_WINDOW_SECONDS * rate)
+    windows = len(start) // length
+    if not windows:
         return 0.0
-    middle = float(np.median(start))
-    return middle if abs(middle) > OFFSET else 0.0
+    means = start[: windows * length].reshape(windows, length).mean(axis=1, dtype=np.float64)
+    middle = float(np.median(means))
+    near = np.abs(means - middle) <= abs(middle) / 2
+    return middle if abs(middle) > OFFSET and near.mean() >= _NEAR else 0.0
 
 
 def _chained(first: list[np.ndarray], rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
