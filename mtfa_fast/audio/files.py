@@ -97,7 +97,8 @@ def read_part(path: str | os.PathLike[str], target_rate: int, begin: int, end: i
     """Samples ``begin`` to ``end`` of :func:`read`, bit for bit: (n,), n < end - begin or even 0 where the file ends.
 
     Nothing after them is decoded, and before them no more than the first two seconds, which tell a constant offset, if
-    the file has ``target_rate`` and its format can be searched; damage elsewhere may go unnoticed. Raises as :func:`blocks`, and ValueError unless 0 <= begin <= end.
+    the file has ``target_rate`` and its format can be searched; damage elsewhere may go unnoticed. Raises as
+    :func:`blocks`, and ValueError unless 0 <= begin <= end.
     """
     _require_rate("target_rate", target_rate)
     if not 0 <= begin <= end:

@@ -3,8 +3,8 @@
 The rules, for files and arrays alike:
 
 - a sample beyond ``LARGEST`` times full scale is refused: the numbers are in the scale of integers;
-- where the first ``CENTRE_SECONDS`` lie around a value more than ``OFFSET`` from zero (the median of the means of tenths
-  of a second, to which three in four are near), that value is subtracted from the whole recording;
+- where the first ``CENTRE_SECONDS`` lie around a value more than ``OFFSET`` from zero (the median of the means of
+  tenths of a second, to which three in four are near), that value is subtracted from the whole recording;
 - where the mean of the channels is ``CANCEL_DB`` weaker than channels without relation would make it, or a channel is
   silent beside others, this is said at the recording's end.
 """
