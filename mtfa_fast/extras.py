@@ -11,8 +11,7 @@ _EXTRAS = {  # package: what it is called, extra
     "onnxscript": ("onnxscript", "onnx"),
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "av": ("PyAV", "av"),
-    "sounddevice": ("av": ("PyAV", "av"),
-    "sounddevice", "live"),
+    "sounddevice": ("sounddevice", "live"),
 }
 
 

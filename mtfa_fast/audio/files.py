@@ -54,6 +54,7 @@ _STREAM_FORMATS = ("MP3", "MPEG", "OGG")
 # Codings in which a sample does not depend on how the decoder came there. FLAC's are the PCM ones.
 _SEARCHABLE = re.compile("PCM_.*|FLOAT|DOUBLE|ULAW|ALAW")
 _AHEAD = 1 << 20  # bytes that a decoder may have read beyond the end of a FLAC stream
+_UNREAD = 1 << 16  # bytes behind that end that may be a tag
 
 
 class _File(soundfile.SoundFile):
@@ -225,12 +226,14 @@ def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
         with sound:
             yield _checked(sound, source.name)
             reached, flac = part.start + content.tell(), sound.format == "FLAC"
+            ended = sound.frames < _UNKNOWN_FRAMES
         if flac:
-            begin = max(part.start + 4, reached - _AHEAD)
-            following = streams.next_flac(source.file, begin, source.size)
+            following = streams.next_flac(source.file, max(part.start + 4, reached - _AHEAD), source.size)
             if following is not None:
                 text = f"another recording begins behind {following} bytes, both are read as one"
                 yield from _parts(source, [containers.Mended(b"", following, source.size - following, text)])
+            elif ended and source.size - reached > _UNREAD:
+                warn(source.name, f"{source.size - reached} bytes lie behind its stated end and are not read")
 
 
 def _checked(sound: _Sound, name: str) -> _Sound:
@@ -251,9 +254,11 @@ def _decode(
         sound.seek(first)
     mixer = Mixer(sound.channels, channel, name)
     size = max(1, min(int(block_seconds * rate), _BLOCK_VALUES // sound.channels))
-    while True:
+    # Asked for more than its length, a FLAC decoder runs into whatever lies behind.
+    last = stated if sound.format == "FLAC" and stated < _UNKNOWN_FRAMES else _UNKNOWN_FRAMES
+    while done < last:
         with _named(name):
-            block = sound.read(size, dtype="float32", always_2d=True)
+            block = sound.read(min(size, last - done), dtype="float32", always_2d=True)
         if not len(block):
             break
         mono = mixer.mix(block)

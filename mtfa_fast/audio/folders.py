@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from ..files import is_hidden
 
 # For choosing inside a folder; a file that is named is opened whatever it is called. The second line is PyAV's.
 _SUFFIXES = """
@@ -12,11 +14,6 @@ _SUFFIXES = """
     .m4a .aac .mp4 .mov .wma .webm .amr .ape .wv .mka .mkv
 """
 SUFFIXES = frozenset(_SUFFIXES.split())
-
-
-def is_hidden(name: str) -> bool:
-    """Names with a dot in front, such as ``._a.wav`` that the Finder leaves beside ``a.wav``."""
-    return name.startswith(".")
 
 
 def walk(
@@ -36,7 +33,7 @@ def walk(
         kept = list[str]()
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(parent, name))
-            if is_hidden(name):
+            if is_hidden(PurePath(name)):
                 continue
             if not recursive:
                 reason = "folder(s) (--recursive searches them)"
@@ -55,4 +52,4 @@ def walk(
 def sound_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Every file below ``folder`` whose suffix is among SUFFIXES, in order of path, without hidden ones."""
     paths = (Path(path) for path in walk(folder))
-    return sorted(p for p in paths if p.suffix.lower() in SUFFIXES and not is_hidden(p.name) and p.is_file())
+    return sorted(p for p in paths if p.suffix.lower() in SUFFIXES and not is_hidden(PurePath(p.name)) and p.is_file())

@@ -43,8 +43,21 @@ def require_channel(channel: object) -> None:
         raise ValueError(f"channel: got {channel!r}, allowed: 'mean', 'max', or a channel's number, 0 for the first")
 
 
+def mean_of_channels(block: np.ndarray) -> np.ndarray:
+    """(n, channels) float32 -> (n,), in one fixed order of additions, so that no block size changes a bit."""
+    channels = block.shape[1]
+    if channels == 1:
+        return np.ascontiguousarray(block[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono: np.ndarray = block[:, 0] + block[:, 1]
+        for channel in range(2, channels):
+            mono += block[:, channel]
+        mono *= np.float32(1 / channels)
+    return mono
+
+
 class Mixer:
-    """(n, channels) -> (n,) float32, in one fixed order of additions, so that no block size changes a bit."""
+    """(n, channels) -> (n,) float32, the same for every block size; remembers how strong channels and mean were."""
 
     def __init__(self, channels: int, channel: Channel, where: Name) -> None:
         require_channel(channel)
@@ -64,11 +77,8 @@ class Mixer:
             for channel in range(1, self.channels):
                 np.copyto(mono, block[:, channel], where=~(np.abs(block[:, channel]) <= np.abs(mono)))
             return mono
+        mono = mean_of_channels(block)
         with np.errstate(over="ignore", invalid="ignore"):
-            mono = block[:, 0] + block[:, 1]
-            for channel in range(2, self.channels):
-                mono += block[:, channel]
-            mono *= np.float32(1 / self.channels)
             for channel in range(self.channels):
                 self._power[channel] += np.dot(block[:, channel], block[:, channel])
             self._mean_power += float(np.dot(mono, mono))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -77,11 +77,10 @@ def detect(
     try:
         path = find(weights)
         sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
-        detector = Detector.from_pretrained(
-            path, device=device, precision=precision, threads=threads, channel=channel
-        )
+        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads, channel=channel)
         levels = parse_thresholds(threshold or [], detector.config)
-        settings = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings["channel"] = channel
         settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .common import count
 
@@ -90,10 +90,11 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio.folders import SUFFIXES, is_hidden
+    from ..audio.folders import SUFFIXES
+    from ..files import is_hidden
 
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-    if is_hidden(name):
+    if is_hidden(PurePath(name)):
         found.skipped["hidden"] += 1
     elif suffix in SUFFIXES and os.path.exists(path) and not os.path.isfile(path):
         found.skipped["pipes and devices"] += 1
