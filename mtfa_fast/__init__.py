@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .extras import needs
 
 if TYPE_CHECKING:
-    from .audio.files import AudioError
+    from .audio.errors import AudioError, AudioWarning
     from .config import ClassConfig, Config, FeatureConfig, NetworkConfig
     from .detector import Detector
     from .events.result import Event, Result
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "AudioError": ".audio.files",
+    "AudioError": ".audio.errors",
+    "AudioWarning": ".audio.errors",
     "BiGRU": ".nn.fast",
     "ClassConfig": ".config",
     "Config": ".config",
@@ -42,6 +43,7 @@ _HOME = {
 __all__ = [
     "MTFA",
     "AudioError",
+    "AudioWarning",
     "BiGRU",
     "ClassConfig",
     "Config",

@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 
 from . import _core
 from .arguments import require_int
 from .audio import files as audio
+from .audio.levels import Channel, require_channel
+from .audio.sources import Source, is_open_file, name_of
 from .events.result import Event, Result, decide
 from .extras import needs
 from .live import CHUNK, LOOK_AHEAD, EngineStream, LiveStream, OnBegin, OnGap, listen
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str, float], None]
-Recording: TypeAlias = AnyPath | np.ndarray
+Recording: TypeAlias = Source | np.ndarray
 Decision: TypeAlias = float | Mapping[str, float] | None
 T = TypeVar("T")
 DECISIONS = ("threshold", "filter_frames", "minimum_score")  # of Result.with_
@@ -62,20 +64,29 @@ class Detector:
 
     ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
     ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too. ``threads``: of the C++ engine,
-    default the cores this process may use. One detector may be used from several threads at once;
-    pickled or copied it is made again of its weights, as process pools and Ray need. Raises
+    default the cores this process may use. ``channel``: what is heard of several channels, the ``"mean"``, one by its
+    number from 0, or of each sample the ``"max"``, that of largest magnitude. One detector may be used from several
+    threads at once; pickled or copied it is made again of its weights, as process pools and Ray need. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """
 
     def __init__(
-        self, weights: Weights, *, device: str = "cpu", precision: Precision = "auto", threads: int | None = None
+        self,
+        weights: Weights,
+        *,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        channel: Channel = "mean",
     ) -> None:
         if not isinstance(weights, Weights):
             raise TypeError(
                 f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
             )
-        self._made_of = (weights, {"device": device, "precision": precision, "threads": threads})
+        require_channel(channel)
+        self._made_of = (weights, {"device": device, "precision": precision, "threads": threads, "channel": channel})
         self.config = weights.config
+        self.channel = channel
         self._jobs = DEFAULT_JOBS if device == "cpu" else min(GPU_JOBS, _core.default_threads())
         self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
 
@@ -92,12 +103,13 @@ class Detector:
         device: str = "cpu",
         precision: Precision = "auto",
         threads: int | None = None,
+        channel: Channel = "mean",
     ) -> Detector:
         """A detector from a weight file, the folder that holds it, or the name of weights that come with the package.
 
         Raises as :meth:`Weights.load` and :class:`Detector`.
         """
-        return cls(Weights.load(source), device=device, precision=precision, threads=threads)
+        return cls(Weights.load(source), device=device, precision=precision, threads=threads, channel=channel)
 
     @overload  # str is a Sequence of str, but the first signature takes it
     def __call__(  # type: ignore[overload-overlap]
@@ -110,8 +122,9 @@ class Detector:
     ) -> Result | list[Result]:
         """Events of one recording, or of several in the same order.
 
-        A recording is a path, or an array (samples,) or (samples, channels) with its ``sample_rate`` in
-        Hz. Files are streamed, never held in memory as samples. Raises FileNotFoundError, AudioError or
+        A recording is a path, ``"-"`` for standard input, an open binary file (read from where it stands), or an array
+        (samples,) or (samples, channels) with its ``sample_rate`` in Hz. Files are streamed, never held in memory as
+        samples. Warns with AudioWarning of what is used in spite of a fault. Raises FileNotFoundError, AudioError or
         another ValueError naming the file or argument; the first failure of several ends the call
         (:meth:`detect_files` goes on).
         """
@@ -238,7 +251,7 @@ class Detector:
 
     def _detect(self, recording: object, sample_rate: int | None, progress: Progress, stop: threading.Event) -> Result:
         rate = self.config.features.sample_rate
-        source, blocks = _open(recording, sample_rate, rate)
+        source, blocks = _open(recording, sample_rate, rate, self.channel)
         stream, samples = None, 0
         with closing(blocks):
             for block in blocks:
@@ -257,17 +270,19 @@ def _made_again(cls: type[Detector], weights: Weights, options: dict[str, Any]) 
     return cls(weights, **options)
 
 
-def _open(recording: object, sample_rate: int | None, rate: int) -> tuple[str, Generator[np.ndarray, None, None]]:
+def _open(
+    recording: object, sample_rate: int | None, rate: int, channel: Channel
+) -> tuple[str, Generator[np.ndarray, None, None]]:
     """A recording's name and its mono blocks at ``rate``."""
-    if isinstance(recording, (str, os.PathLike)):
+    if isinstance(recording, (str, os.PathLike)) or is_open_file(recording):
         if sample_rate is not None:
             raise ValueError(f"sample_rate: got {sample_rate} with a path, allowed: none, the file states its own")
-        return os.fspath(recording), _ahead(audio.blocks(recording, rate))
+        return name_of(recording), _ahead(audio.blocks(cast(Source, recording), rate, channel=channel))
     if not hasattr(recording, "__array__"):
-        raise TypeError(f"recording: got {type(recording).__name__}, allowed: a path or an array, or a list of them")
+        raise TypeError(f"recording: got {type(recording).__name__}, allowed: a path, open file, array or a list")
     if sample_rate is None:
         raise ValueError("sample_rate: got none with an array, allowed: the array's rate in Hz")
-    wave = audio.to_mono_resampled(np.asarray(recording), sample_rate, rate)
+    wave = audio.to_mono_resampled(np.asarray(recording), sample_rate, rate, channel=channel)
     return "array", (block for block in [wave])
 
 

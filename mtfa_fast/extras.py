@@ -10,6 +10,7 @@ _EXTRAS = {  # package: what it is called, extra
     "matplotlib": ("matplotlib", "plot"),
     "onnxscript": ("onnxscript", "onnx"),
     "onnxruntime": ("ONNX Runtime", "onnx"),
+    "av": ("PyAV", "av"),
     "sounddevice": ("sounddevice", "live"),
 }
 

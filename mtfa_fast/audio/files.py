@@ -1,6 +1,8 @@
-"""Audio in: any file that libsndfile reads, any rate and channel count, as mono float32 in bounded memory.
+"""Audio in: any recording that libsndfile or PyAV reads, any rate and channel count, as mono float32 in bounded memory.
 
-A file's content decides its format, not its name. Channels are averaged; the rate is converted by soxr
+A file's content decides its format, not its name. Sizes that the file does not bear out are not believed
+(:mod:`.containers`, :mod:`.streams`), samples that are not what they should be are refused or corrected by rule
+(:mod:`.levels`); whatever is used in spite of a fault is said by an AudioWarning. The rate is converted by soxr
 (high quality), whose streaming form gives the same samples for every block size.
 """
 
@@ -11,24 +13,39 @@ import os
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
 import soxr
 
-from ..files import is_hidden
+from . import containers, streams
+from .errors import AudioError, AudioWarning
+from .folders import SUFFIXES, sound_files
+from .levels import CENTRE_SECONDS, Channel, Mixer, centred, constant_offset, require_channel, require_range, warn
+from .pyav import AvFile, kind
+from .sources import Opened, Source, View, opened
 
-# Of what libsndfile reads, for choosing inside a folder; a file that is named is opened whatever it is called.
-_SUFFIXES = ".wav .wave .bwf .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .voc"
-SUFFIXES = frozenset(_SUFFIXES.split())
+__all__ = [
+    "SUFFIXES",
+    "AudioError",
+    "AudioWarning",
+    "blocks",
+    "duration",
+    "read",
+    "read_part",
+    "sound_files",
+    "stated_duration",
+    "stated_rate",
+    "to_mono_resampled",
+]
+
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; outside, a header is damaged and conversion would explode in size
 MAX_CHANNELS = 64  # of an array; more means that its axes are the other way round
 BLOCK_SECONDS = 10.0
 _PART_SECONDS = 1.0  # of a block where a part is wanted: little is decoded beyond its end
 _BLOCK_VALUES = 2**23  # most values decoded at once, whatever the rate and channel count: 32 MB
 _UNKNOWN_FRAMES = 2**62  # libsndfile's frame count of a FLAC stream that does not state one
-_UNKNOWN_BYTES = 0x7FFF_0000  # sizes from here up are what programs write when they cannot know the size
 _SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 # libsndfile repairs a header that promises more than the file holds, and says so only in its log.
 _PROMISE = re.compile(r"^\s*(?:data|Data Size|SSND|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -36,16 +53,8 @@ _PROMISE = re.compile(r"^\s*(?:data|Data Size|SSND|riff|Riff size)\s*: (\d+) \(s
 _STREAM_FORMATS = ("MP3", "MPEG", "OGG")
 # Codings in which a sample does not depend on how the decoder came there. FLAC's are the PCM ones.
 _SEARCHABLE = re.compile("PCM_.*|FLOAT|DOUBLE|ULAW|ALAW")
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message names the file or argument and the reason."""
-
-
-class _Nameless(io.BufferedReader):
-    """A file without a name, because soundfile believes names: ``.raw`` would mean "no header"."""
-
-    name = ""
+_AHEAD = 1 << 20  # bytes that a decoder may have read beyond the end of a FLAC stream
+_UNREAD = 1 << 16  # bytes behind that end that may be a tag
 
 
 class _File(soundfile.SoundFile):
@@ -54,72 +63,94 @@ class _File(soundfile.SoundFile):
         return False
 
 
-def blocks(
-    path: str | os.PathLike[str], target_rate: int, *, block_seconds: float = BLOCK_SECONDS
-) -> Generator[np.ndarray, None, None]:
-    """Decode ``path`` block by block: mono float32 arrays (n,) at ``target_rate`` Hz, n >= 1, nominally in [-1, 1].
+_Sound: TypeAlias = _File | AvFile
 
+
+def blocks(
+    recording: Source, target_rate: int, *, block_seconds: float = BLOCK_SECONDS, channel: Channel = "mean"
+) -> Generator[np.ndarray, None, None]:
+    """Decode block by block: mono float32 arrays (n,) at ``target_rate`` Hz, n >= 1, nominally in [-1, 1].
+
+    ``recording`` is a path, ``"-"`` for standard input, or an open binary file, read from where it stands. ``channel``:
+    ``"mean"`` of all, the number of one (from 0), or of each sample the ``"max"``, the one of largest magnitude.
     Memory is bounded by ``block_seconds`` and does not grow with the file. The concatenated samples
     are the same for every block size. Raises FileNotFoundError, PermissionError, or AudioError
-    for a file that is unreadable, empty, truncated (where its header states a length), without samples, or
-    with NaN or infinite samples; the damage may show after the first blocks.
+    for a file that is unreadable, empty, truncated (where its header states a length), without samples or that channel,
+    with NaN or infinite samples or such in the scale of integers; the damage may show after the first blocks.
+    Warns with AudioWarning of what it reads in spite of a fault.
     """
     _require_rate("target_rate", target_rate)
+    require_channel(channel)
     if not block_seconds > 0:
         raise ValueError(f"block_seconds: got {block_seconds}, allowed: > 0")
-    with _opened(path) as file:
-        yield from _convert(_decode(file, path, block_seconds), file.samplerate, target_rate)
+    with opened(recording) as source:
+        for sound in _sounds(source):
+            mono = _decode(sound, source.name, block_seconds, channel=channel)
+            yield from _convert(centred(mono, sound.samplerate, source.name), sound.samplerate, target_rate)
 
 
-def sound_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every file below ``folder`` whose suffix is among SUFFIXES and that is not hidden, in order of path."""
-    found = (p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(p for p in found if not is_hidden(p.relative_to(folder)))
-
-
-def read(path: str | os.PathLike[str], target_rate: int) -> np.ndarray:
-    """The whole file as mono float32 (n,) at ``target_rate`` Hz. Raises as :func:`blocks`."""
-    return np.concatenate(list(blocks(path, target_rate)))
+def read(recording: Source, target_rate: int, *, channel: Channel = "mean") -> np.ndarray:
+    """The whole recording as mono float32 (n,) at ``target_rate`` Hz. Arguments and errors as of :func:`blocks`."""
+    return np.concatenate(list(blocks(recording, target_rate, channel=channel)))
 
 
 def read_part(path: str | os.PathLike[str], target_rate: int, begin: int, end: int) -> np.ndarray:
     """Samples ``begin`` to ``end`` of :func:`read`, bit for bit: (n,), n < end - begin or even 0 where the file ends.
 
-    Nothing after them is decoded, and nothing before them either if the file has ``target_rate`` and its format can
-    be searched; damage elsewhere may go unnoticed. Raises as :func:`blocks`, and ValueError unless 0 <= begin <= end.
+    Nothing after them is decoded, and before them no more than the first two seconds, which tell a constant offset, if
+    the file has ``target_rate`` and its format can be searched; damage elsewhere may go unnoticed. Raises as
+    :func:`blocks`, and ValueError unless 0 <= begin <= end.
     """
     _require_rate("target_rate", target_rate)
     if not 0 <= begin <= end:
         raise ValueError(f"begin, end: got {begin}, {end}, allowed: 0 <= begin <= end")
-    with _opened(path) as file:
-        stated = file.frames < _UNKNOWN_FRAMES and _SEARCHABLE.fullmatch(file.subtype) is not None
-        done = min(begin, file.frames) if stated and file.samplerate == target_rate else 0
-        kept = [np.zeros(0, np.float32)]
-        for block in _convert(_decode(file, path, _PART_SECONDS, done), file.samplerate, target_rate):
-            kept.append(block[max(0, begin - done) : max(0, end - done)])
-            done += len(block)
-            if done >= end:
-                break
+    kept, passed = [np.zeros(0, np.float32)], 0
+    with opened(path) as source:
+        for sound in _sounds(source):
+            stated = sound.frames < _UNKNOWN_FRAMES and _SEARCHABLE.fullmatch(sound.subtype) is not None
+            first, offset = 0, None
+            if stated and sound.samplerate == target_rate and begin > passed:
+                first = min(begin - passed, sound.frames)
+                offset = _offset(sound, source.name)
+            mono = _decode(sound, source.name, _PART_SECONDS, first)
+            done = passed + first
+            for block in _convert(centred(mono, sound.samplerate, source.name, offset), sound.samplerate, target_rate):
+                kept.append(block[max(0, begin - done) : max(0, end - done)])
+                done += len(block)
+                if done >= end:
+                    return np.concatenate(kept)
+            passed = done
     return np.concatenate(kept)
 
 
 def stated_duration(path: str | os.PathLike[str]) -> float:
     """Seconds by the header, 0.0 where it states none: good for progress, not for results. Raises as :func:`blocks`."""
-    with _opened(path) as file:
-        return file.frames / file.samplerate if file.frames < _UNKNOWN_FRAMES else 0.0
+    with opened(path) as source:
+        sound = next(_sounds(source))
+        return sound.frames / sound.samplerate if sound.frames < _UNKNOWN_FRAMES else 0.0
+
+
+def duration(path: str | os.PathLike[str]) -> float:
+    """Seconds by the header, and where that states none, by decoding. Raises as :func:`blocks`."""
+    seconds = stated_duration(path)
+    if seconds:
+        return seconds
+    rate = stated_rate(path)
+    return sum(len(block) for block in blocks(path, rate)) / rate
 
 
 def stated_rate(path: str | os.PathLike[str]) -> int:
     """The file's own sample rate in Hz. Raises as :func:`blocks`."""
-    with _opened(path) as file:
-        return int(file.samplerate)
+    with opened(path) as source:
+        return int(next(_sounds(source)).samplerate)
 
 
-def to_mono_resampled(array: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+def to_mono_resampled(array: np.ndarray, rate: int, target_rate: int, *, channel: Channel = "mean") -> np.ndarray:
     """Samples (n,) or (n, channels) at ``rate`` Hz -> mono float32 (m,) at ``target_rate`` Hz, m >= 1.
 
-    Floats are taken as they are, int16 and int32 are scaled to [-1, 1]. Raises AudioError for no
-    samples, NaN or infinity, a wrong shape or rate, and TypeError for another type.
+    Floats are taken as they are, int16 and int32 are scaled to [-1, 1]; ``channel`` as of :func:`blocks`. Raises
+    AudioError for no samples, NaN or infinity, floats in the scale of integers, a wrong shape or rate, and TypeError
+    for another type; warns as :func:`blocks`.
     """
     array = np.asarray(array)
     _require_rate("sample_rate", rate)
@@ -136,62 +167,120 @@ def to_mono_resampled(array: np.ndarray, rate: int, target_rate: int) -> np.ndar
         samples = array.astype(np.float32, copy=False)
     if array.dtype.name in _SCALE:
         samples = samples / np.float32(_SCALE[array.dtype.name])
-    mono = _mean(samples[:, None] if samples.ndim == 1 else samples)
-    _require_finite(mono, "audio", 0, rate)
-    return np.concatenate(list(_convert([mono], rate, target_rate)))
+    mixer = Mixer(1 if samples.ndim == 1 else samples.shape[1], channel, "audio")
+    mono = mixer.mix(samples[:, None] if samples.ndim == 1 else samples)
+    require_range(mono, "audio", 0, rate)
+    mixer.finish()
+    return np.concatenate(list(_convert(centred([mono], rate, "audio"), rate, target_rate)))
+
+
+def _sounds(source: Opened) -> Iterator[_Sound]:
+    """What the file holds, open, one recording after the other; each is closed before the next."""
+    file, size = source.file, source.size
+    file.seek(0)
+    head = file.read(16)
+    if what := kind(head):
+        with AvFile(file, source.name, what) as track:
+            yield _checked(track, source.name)
+        return
+    try:
+        mended = containers.examine(file, size)
+    except AudioError as error:
+        raise AudioError(f"{source.name}: {error}") from None
+    whole = containers.Mended(b"", 0, size, None)
+    if mended:
+        parts = [mended]
+    elif head[:4] == b"OggS":
+        parts = streams.ogg(file, size)
+    elif head[:3] == b"ID3" or head[:1] == b"\xff":
+        parts = streams.mpeg(file, size) or [whole]
+    else:
+        parts = [whole]
+    with _named(source.name):
+        yield from _parts(source, parts)
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_File]:
-    """The open file, its header checked; libsndfile's errors become AudioErrors that name the file."""
-    os.stat(path)  # FileNotFoundError and the like
-    if not os.path.isfile(path):
-        raise AudioError(f"{path}: not a file")
+def _named(name: str) -> Iterator[None]:
+    """libsndfile's errors become AudioErrors that name the file."""
     try:
-        with _Nameless(io.FileIO(path)) as content, _File(content) as file:
-            yield _checked(file, path)
+        yield
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".")
-        raise AudioError(f"{path}: cannot be decoded, damaged or not audio ({reason})") from None
+        raise AudioError(f"{name}: cannot be decoded, damaged or not audio ({reason})") from None
 
 
-def _checked(file: _File, path: str | os.PathLike[str]) -> _File:
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise AudioError(f"{path}: sample rate: got {file.samplerate} Hz, allowed: {MIN_RATE} to {MAX_RATE} Hz")
-    for promised, held in _PROMISE.findall(file.extra_info):
-        if int(held) < int(promised) < _UNKNOWN_BYTES:
-            raise AudioError(f"{path}: truncated: header states {promised} bytes, file holds {held}")
-    return file
+def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
+    for number, part in enumerate(parts):
+        content = io.BufferedReader(View(source.file, part))
+        try:
+            sound = _File(content)
+        except soundfile.LibsndfileError:
+            # Not recognised: an MP3 that begins late.
+            if number or not (found := streams.mpeg(source.file, source.size)):
+                raise
+            yield from _parts(source, found)
+            return
+        if part.warning:
+            warn(source.name, part.warning)
+        with sound:
+            yield _checked(sound, source.name)
+            reached, flac = part.start + content.tell(), sound.format == "FLAC"
+            ended = sound.frames < _UNKNOWN_FRAMES
+        if flac:
+            following = streams.next_flac(source.file, max(part.start + 4, reached - _AHEAD), source.size)
+            if following is not None:
+                text = f"another recording begins behind {following} bytes, both are read as one"
+                yield from _parts(source, [containers.Mended(b"", following, source.size - following, text)])
+            elif ended and source.size - reached > _UNREAD:
+                warn(source.name, f"{source.size - reached} bytes lie behind its stated end and are not read")
 
 
-def _decode(file: _File, path: str | os.PathLike[str], block_seconds: float, first: int = 0) -> Iterator[np.ndarray]:
+def _checked(sound: _Sound, name: str) -> _Sound:
+    if not MIN_RATE <= sound.samplerate <= MAX_RATE:
+        raise AudioError(f"{name}: sample rate: got {sound.samplerate} Hz, allowed: {MIN_RATE} to {MAX_RATE} Hz")
+    for promised, held in _PROMISE.findall(sound.extra_info):
+        if int(held) < int(promised) and not containers.placeholder(int(promised)):
+            raise AudioError(f"{name}: truncated: header states {promised} bytes, file holds {held}")
+    return sound
+
+
+def _decode(
+    sound: _Sound, name: str, block_seconds: float, first: int = 0, *, channel: Channel = "mean"
+) -> Iterator[np.ndarray]:
     """Mono blocks at the file's own rate, from sample ``first`` on."""
-    rate, stated, done = file.samplerate, file.frames, first
-    if first:
-        file.seek(first)
-    size = max(1, min(int(block_seconds * rate), _BLOCK_VALUES // file.channels))
-    while len(block := file.read(size, dtype="float32", always_2d=True)):
-        mono = _mean(block)
-        _require_finite(mono, path, done, rate)
+    rate, stated, done = sound.samplerate, sound.frames, first
+    if isinstance(sound, _File) and first:
+        sound.seek(first)
+    mixer = Mixer(sound.channels, channel, name)
+    size = max(1, min(int(block_seconds * rate), _BLOCK_VALUES // sound.channels))
+    # Asked for more than its length, a FLAC decoder runs into whatever lies behind.
+    last = stated if sound.format == "FLAC" and stated < _UNKNOWN_FRAMES else _UNKNOWN_FRAMES
+    while done < last:
+        with _named(name):
+            block = sound.read(min(size, last - done), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        mono = mixer.mix(block)
+        require_range(mono, name, done, rate)
         done += len(block)
         yield mono
     if done == 0:
-        raise AudioError(f"{path}: holds no samples")
-    if done < stated < _UNKNOWN_FRAMES and file.format not in _STREAM_FORMATS:
-        raise AudioError(f"{path}: truncated: header states {stated / rate:.3f} s, file holds {done / rate:.3f} s")
+        raise AudioError(f"{name}: holds no samples")
+    if done < stated < _UNKNOWN_FRAMES and sound.format not in (*_STREAM_FORMATS, "AV"):
+        raise AudioError(f"{name}: truncated: header states {stated / rate:.3f} s, file holds {done / rate:.3f} s")
+    mixer.finish()
 
 
-def _mean(block: np.ndarray) -> np.ndarray:
-    """(n, channels) float32 -> (n,), in one fixed order of additions, so that no block size changes a bit."""
-    channels = block.shape[1]
-    if channels == 1:
-        return np.ascontiguousarray(block[:, 0])
-    with np.errstate(over="ignore", invalid="ignore"):
-        mono = block[:, 0] + block[:, 1]
-        for channel in range(2, channels):
-            mono += block[:, channel]
-        mono *= np.float32(1 / channels)
-    return mono
+def _offset(sound: _Sound, name: str) -> float:
+    """The constant offset of a file of which a later part is read."""
+    start, needed = list[np.ndarray](), int(CENTRE_SECONDS * sound.samplerate)
+    for block in _decode(sound, name, CENTRE_SECONDS):
+        start.append(block)
+        needed -= len(block)
+        if needed <= 0:
+            break
+    return constant_offset(start, sound.samplerate)
 
 
 def _convert(mono: Iterable[np.ndarray], rate: int, target_rate: int) -> Iterator[np.ndarray]:
@@ -218,10 +307,3 @@ def _require_rate(name: str, rate: int) -> None:
         raise TypeError(f"{name}: got {rate!r}, allowed: an integer, in Hz")
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"{name}: got {rate} Hz, allowed: {MIN_RATE} to {MAX_RATE} Hz")
-
-
-def _require_finite(mono: np.ndarray, where: str | os.PathLike[str], done: int, rate: int) -> None:
-    finite = np.isfinite(mono)
-    if not finite.all():
-        first = (done + int(np.argmin(finite))) / rate
-        raise AudioError(f"{where}: NaN or infinite sample at {first:.3f} s")

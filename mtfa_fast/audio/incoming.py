@@ -16,7 +16,8 @@ import numpy as np
 import soxr
 
 from ..arguments import require, require_int
-from .files import _SCALE, MAX_CHANNELS, _mean, _require_rate, blocks
+from .files import _SCALE, MAX_CHANNELS, _require_rate, blocks
+from .levels import mean_of_channels
 from .pcm import Encoding, Pcm, Problem
 
 
@@ -72,7 +73,7 @@ class Converter:
             samples = block.astype(np.float32, copy=False).reshape(-1, self.channels)
         if block.dtype.name in _SCALE:
             samples = samples / np.float32(_SCALE[block.dtype.name])
-        mono = _mean(samples)
+        mono = mean_of_channels(samples)
         finite = np.isfinite(mono)
         self.bad_places = self.received + np.flatnonzero(~finite)
         if len(self.bad_places):

@@ -9,7 +9,8 @@ from typing import IO, Literal, TypeAlias, get_args
 import numpy as np
 
 from ..arguments import require, require_int
-from .files import _UNKNOWN_BYTES, MAX_CHANNELS, AudioError, _require_rate
+from .containers import placeholder
+from .files import MAX_CHANNELS, AudioError, _require_rate
 
 Encoding = Literal["s16le", "s24le", "s32le", "f32le"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
@@ -105,7 +106,7 @@ class Pcm:
             )
         self.encoding = known[tag, bits]
         # RF64 states its length elsewhere, and so do programs that cannot know it: 0 or nearly the largest number.
-        self._stated = size if 0 < size < _UNKNOWN_BYTES and magic[:4] == b"RIFF" else None
+        self._stated = size if not placeholder(size) and magic[:4] == b"RIFF" else None
 
     def _exactly(self, count: int) -> bytes:
         found = b""

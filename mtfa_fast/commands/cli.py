@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
 from .bench import bench
-from .common import UsageError, say
+from .common import UsageError, audio_warnings, say
 from .detect import detect
 from .evaluate import evaluate
 from .experiment import experiment
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a strange file name must not end a run
     try:
-        with _ended_politely():
+        with _ended_politely(), audio_warnings():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
         return int(code or 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UsageError(Exception):
@@ -23,6 +25,27 @@ def usage_errors() -> Iterator[None]:
 def say(message: str) -> None:
     """One line for the person at the terminal; stdout is for results."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def audio_warnings() -> Iterator[None]:
+    """What is wrong with recordings that are used all the same, each as one line, once."""
+    from ..audio.errors import AudioWarning
+
+    said = set[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AudioWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if not issubclass(category, AudioWarning):
+                usual(message, category, *rest, **named)
+            elif str(message) not in said:
+                said.add(str(message))
+                say(f"warning: {message}")
+
+        warnings.showwarning = show
+        yield
 
 
 def show_table(table: object) -> None:

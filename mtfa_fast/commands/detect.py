@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say
 from .discover import Recording, discover
-from .options import DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
+from .options import ChannelOption, DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
 from .outputs import OverwriteOption
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ LONG_SECONDS = 120.0  # of audio; below, no progress bar is worth its flicker
 
 
 def detect(
-    files: Annotated[list[str], Parameter(help="Recordings, folders or quoted patterns such as 'day*/*.wav'.")],
+    files: Annotated[
+        list[str],
+        Parameter(help="Recordings, folders or quoted patterns such as 'day*/*.wav'; - reads standard input."),
+    ],
     /,
     *,
     weights: WeightsOption = "rare-events",
@@ -46,6 +50,7 @@ def detect(
     ] = False,
     overwrite: OverwriteOption = False,
     threshold: ThresholdOption = None,
+    channel: ChannelOption = "mean",
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
     jobs: Annotated[
         int | None, Parameter(alias="-j", help="Recordings worked on at a time; default: 2, with a GPU one a core.")
@@ -72,9 +77,10 @@ def detect(
     try:
         path = find(weights)
         sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
-        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads)
+        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads, channel=channel)
         levels = parse_thresholds(threshold or [], detector.config)
         settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings["channel"] = channel
         settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
@@ -173,6 +179,8 @@ def _stated_seconds(recordings: list[Recording]) -> float:
 
     total = 0.0
     for recording in recordings:
+        if not os.path.isfile(recording.path):  # a pipe can be read once
+            continue
         try:
             total += stated_duration(recording.path)
         except (OSError, ValueError):  # reported when it is that recording's turn

@@ -7,12 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .common import count
-
-_OTHER_AUDIO = ".m4a .aac .mp4 .wma .webm .amr .ape .wv .mka .mkv"  # which libsndfile does not read
-OTHER_SUFFIXES = frozenset(_OTHER_AUDIO.split())
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def _candidates(argument: str, recursive: bool, found: Found) -> Iterator[Record
         for path in _walk(argument, recursive, found):
             if _is_audio(path, found):
                 yield Recording(path, os.path.relpath(path, argument))
-    elif os.path.lexists(argument):
+    elif argument == "-" or os.path.lexists(argument):
         yield Recording(argument, os.path.basename(argument))
     elif glob.has_magic(argument):
         # "*.dat" says what is wanted, "*" does not.
@@ -81,27 +78,28 @@ def _candidates(argument: str, recursive: bool, found: Found) -> Iterator[Record
 def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
     """Files of a folder in order of name; an unreadable folder is a problem, not the end."""
 
+    from ..audio.folders import walk
+
     def unreadable(error: OSError) -> None:
         found.problems.append(f"{error.filename}: {error.strerror}")
 
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if not recursive and folders:
-            found.skipped["folder(s) (--recursive searches them)"] += len(folders)
-            folders.clear()
-        yield from (os.path.join(parent, name) for name in sorted(files))
+    def passed_over(reason: str) -> None:
+        found.skipped[reason] += 1
+
+    yield from walk(folder, recursive=recursive, unreadable=unreadable, passed_over=passed_over)
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio.files import SUFFIXES
+    from ..audio.folders import SUFFIXES
+    from ..files import is_hidden
 
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-    if name.startswith("."):
+    if is_hidden(PurePath(name)):
         found.skipped["hidden"] += 1
+    elif suffix in SUFFIXES and os.path.exists(path) and not os.path.isfile(path):
+        found.skipped["pipes and devices"] += 1
     elif suffix in SUFFIXES:
         return True
-    elif suffix in OTHER_SUFFIXES:
-        found.skipped[f"in a format that libsndfile does not read ({suffix}), convert to FLAC or WAV"] += 1
     else:
         found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
     return False

@@ -18,6 +18,13 @@ PrecisionOption: TypeAlias = Annotated[
 ThreadsOption: TypeAlias = Annotated[
     int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
 ]
+ChannelOption: TypeAlias = Annotated[
+    int | Literal["mean", "max"],
+    Parameter(
+        help="Of recordings with several: the mean, one by its number (0 is the first), "
+        "or max, of each sample the one of largest magnitude."
+    ),
+]
 ThresholdOption: TypeAlias = Annotated[
     list[str] | None,
     Parameter(

@@ -94,7 +94,6 @@ def written_by_us(path: str | os.PathLike[str]) -> bool:
 
 
 def _recordings_suffixes() -> frozenset[str]:
-    from ..audio.files import SUFFIXES
-    from .discover import OTHER_SUFFIXES
+    from ..audio.folders import SUFFIXES
 
-    return frozenset(SUFFIXES) | OTHER_SUFFIXES
+    return SUFFIXES

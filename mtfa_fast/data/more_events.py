@@ -28,6 +28,6 @@ def add_events(sources: SourceSet, folder: str | os.PathLike[str]) -> SourceSet:
 def _events(label: str, root: Path) -> tuple[EventSource, ...]:
     folder = root / label
     return tuple(
-        EventSource(label, path, 0.0, audio.stated_duration(path), f"{folder}/{path.relative_to(folder).parts[0]}")
+        EventSource(label, path, 0.0, audio.duration(path), f"{folder}/{path.relative_to(folder).parts[0]}")
         for path in audio.sound_files(folder)
     )

@@ -84,7 +84,7 @@ class RecordedChunks:
         return wave, targets
 
     def _frame_count(self, path: Path) -> int:
-        return self.features.frame_count(round(audio.stated_duration(path) * self.features.sample_rate))
+        return self.features.frame_count(round(audio.duration(path) * self.features.sample_rate))
 
 
 def chunk_starts(total: int, frames: int, shift: int) -> list[int]:

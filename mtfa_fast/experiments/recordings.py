@@ -26,11 +26,11 @@ def read_sources(config: Table1Config) -> tuple[SourceSet, SourceSet]:
     train, test = (SourceSet.load(config.sources, split, config.classes) for split in ("train", "test"))
     for sources, seconds in ((train, config.background_seconds), (test, MIXTURE_SECONDS)):
         for background in sources.backgrounds:
-            length = audio.stated_duration(background.path)
+            length = audio.duration(background.path)
             if length < seconds:
                 raise ValueError(f"{background.path}: background of {length:.3f} s, allowed: at least {seconds:g} s")
         for event in (e for events in sources.events.values() for e in events):
-            length = audio.stated_duration(event.path)
+            length = audio.duration(event.path)
             if event.start >= length or event.end > length + SEGMENT_TOLERANCE:
                 raise ValueError(
                     f"{event.path}: segment {event.start:g} to {event.end:g} s reaches beyond the file's {length:.3f} s"

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, at in (("a.wav", 1.0), ("b.flac", 0.5), ("night/a.wav", 0.24)):
         soundfile.write(day / name, knock(2.0, at), RATE)
     (day / "notes.txt").write_text("words")
-    (day / "talk.m4a").write_bytes(b"")
+    (day / "talk.docx").write_bytes(b"")
     (day / ".hidden.wav").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     return day
@@ -57,7 +57,7 @@ def test_folders_say_what_they_skip(folder: Path, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == ["day/a.wav"] * 2 + ["day/b.flac"] * 2
     assert "found 2 recordings; skipped 4: 1 folder(s) (--recursive searches them), 1 hidden, " in err
-    assert "1 in a format that libsndfile does not read (.m4a), convert to FLAC or WAV, 1 not audio (.txt)" in err
+    assert "1 not audio (.docx), 1 not audio (.txt)" in err
     assert detect("day", "--recursive", "--format", "tsv") == 0
     assert "day/night/a.wav\t0.240\t0.440\taudible" in capsys.readouterr().out
 
