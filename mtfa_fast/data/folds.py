@@ -98,8 +98,8 @@ def _spread(items: Sequence[_Item], count: int, must: set[str]) -> list[int]:
         if any(not part[what] for part in load):
             groups = sum(what in share for share in shares)
             raise ValueError(
-                f"folds: {what} come from {groups} {'place or maker' if groups == 1 else 'places or makers'} that share "
-                f"nothing, allowed: at least {count} for {count} folds, apart from other classes' and the backgrounds'"
+                f"folds: {what} come from {groups} place{'s' * (groups != 1)} or makers that share nothing, allowed: "
+                f"at least {count} for {count} folds, apart from those that other classes or the backgrounds hold"
             )
     return place
 

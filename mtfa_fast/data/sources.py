@@ -148,7 +148,7 @@ class SourceAudio:
 
     def event(self, source: EventSource) -> NDArray[np.float32]:
         """The event's segment, (n,): file[int(start * rate) : int(end * rate)]."""
-        wave = self._file(source.path)
+        wave = self.whole(source.path)
         event = wave[int(source.start * self.sample_rate) : int(source.end * self.sample_rate)]
         if event.size == 0:
             raise ValueError(
@@ -159,9 +159,10 @@ class SourceAudio:
 
     def background(self, source: BackgroundSource) -> NDArray[np.float32]:
         """The whole recording, (n,)."""
-        return self._file(source.path)
+        return self.whole(source.path)
 
-    def _file(self, path: Path) -> NDArray[np.float32]:
+    def whole(self, path: Path) -> NDArray[np.float32]:
+        """The whole file, (n,)."""
         kept = self._kept.get(path)
         if kept is not None:
             return kept
