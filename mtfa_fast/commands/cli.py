@@ -19,6 +19,7 @@ from .evaluate import evaluate
 from .experiment import experiment
 from .info import info
 from .pack import pack
+from .pool import pool
 from .synthesize import synthesize
 from .train import train
 from .tune import tune
@@ -32,7 +33,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, pack, experiment, visualize, verify, bench, info):
+for _command in (detect, train, evaluate, tune, synthesize, pack, pool, experiment, visualize, verify, bench, info):
     app.command(_command)
 
 
