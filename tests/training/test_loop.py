@@ -198,6 +198,7 @@ def test_a_pack_is_all_that_a_run_needs(sources: Path, tmp_path: Path) -> None:
     others = tmp_path / "others"
     (others / "hum").mkdir(parents=True)
     soundfile.write(others / "hum/a.wav", 0.1 * np.sin(np.arange(4_000) / 9), 4_000)
+    (others / "metadata.csv").write_text("file,group\nhum/a.wav,hum")
     file = tmp_path / "all.pack"
     size = write_pack(file, SourceSet.load(sources, "train", TINY.class_names), Distractors.load(others))
     assert size == file.stat().st_size
@@ -209,8 +210,9 @@ def test_a_pack_is_all_that_a_run_needs(sources: Path, tmp_path: Path) -> None:
     assert [Path(n.split(" from")[0]).parent.name for n in packed.bank.names][-1] == "hum"
     own = [len(w) for _, w in there.bank.waves()]
     assert [len(w) for _, w in packed.bank.waves()][: len(own)] == own
-    for (_, mine), (_, wave) in zip(packed.bank.waves(), there.bank.waves(), strict=False):
-        assert np.corrcoef(mine, wave)[0, 1] > 0.9
+    for (_, mine), (name, wave) in zip(packed.bank.waves(), there.bank.waves(), strict=False):
+        assert 20 * abs(np.log10(mine.std() / wave.std())) < 1.5  # of noise, Opus keeps the level alone
+        assert " from " not in name or np.corrcoef(mine, wave)[0, 1] > 0.9
     assert train(config(file, tmp_path / "run", epochs=1)).exists()
     with pytest.raises(ValueError, match=r"no events of class 'dog', there are high, low"):
         Pack.open(file).sources(("dog",))
@@ -240,7 +242,7 @@ def test_onsets_may_count_more() -> None:
     plain, weighted = losses_of(logits, targets), losses_of(logits, targets, 3.0)
     reference = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
     torch.testing.assert_close(plain.mean(), reference)
-    assert weighted[0] > plain[0] * 1.5 and weighted[1] < plain[1]
+    assert weighted[0] > plain[0] * 1.3 and weighted[1] < plain[1]
     flat = losses_of(torch.zeros_like(targets), targets, 3.0)
     torch.testing.assert_close(flat.mean(), torch.tensor(float(np.log(2.0))))
 
