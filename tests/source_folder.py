@@ -13,7 +13,10 @@ import pytest
 import soundfile
 import yaml
 
+from mtfa_fast.config import FeatureConfig
+
 RATE = 44_100
+HORNS = FeatureConfig(sample_rate=8_000, window_length=320, hop=160, fft_length=512, mel_bands=16)  # of make_horns
 CLASSES = ("babycry", "glassbreak", "gunshot")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "rare_events"  # real recordings, where they exist
 NO_RECORDINGS = "no real recordings here (shared/data/rare_events beside the project)"
@@ -74,3 +77,28 @@ def linked_copy(root: Path, target: Path) -> Path:
         return os.link(source, copied) if source.endswith(".wav") else shutil.copy2(source, copied)
 
     return Path(shutil.copytree(root, target, copy_function=copy))
+
+
+def make_horns(root: Path) -> Path:
+    """The official shape at 8 kHz: bgs/ with lists that say audio/, two files from each of six makers and four places,
+    screening."""
+    rng = np.random.default_rng(0)
+    rows, events, backgrounds = ["file,class,group"], [], []
+    for folder in ("events/horn", "bgs", "cv_setup"):
+        (root / folder).mkdir(parents=True)
+    for i in range(12):
+        name = f"horn_{i}.wav"
+        soundfile.write(root / "events/horn" / name, 0.5 * rng.uniform(-1, 1, 8_000), 8_000, subtype="FLOAT")
+        rows.append(f"events/horn/{name},horn,maker{i // 2}")
+        events.append(f"- {{audio_filename: {name}, segment: [0.25, {0.5 + 0.02 * i}]}}")
+    for i in range(8):
+        name = f"street_{i}.wav"
+        soundfile.write(root / "bgs" / name, 1e-3 * rng.standard_normal(24_000), 8_000, subtype="FLOAT")
+        rows.append(f"bgs/{name},background,place{i // 2}")
+        backgrounds.append(f"- {{filepath: audio/{name}, classname: street, classid: 0}}")
+    (root / "metadata.csv").write_text("\n".join(rows))
+    (root / "bg_screening.csv").write_text("filename,horn\nstreet_0.wav,x\nstreet_1.wav,\n")
+    for split in ("devtrain", "devtest"):
+        (root / f"cv_setup/events_{split}.yaml").write_text("horn:\n" + "\n".join(events))
+        (root / f"cv_setup/bgs_{split}.yaml").write_text("\n".join(backgrounds))
+    return root

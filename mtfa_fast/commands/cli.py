@@ -24,6 +24,8 @@ from .experiment import experiment
 from .export import export
 from .info import info
 from .listen import listen
+from .pack import pack
+from .pool import pool
 from .synthesize import synthesize
 from .train import train
 from .tune import tune
@@ -44,6 +46,8 @@ _COMMANDS = (
     evaluate,
     tune,
     synthesize,
+    pack,
+    pool,
     experiment,
     visualize,
     verify,

@@ -40,8 +40,10 @@ MACHINE = Group("Machine", sort_key=4)
 
 def train(
     sources: Annotated[
-        str, Parameter(help="Folder with events/, backgrounds and cv_setup/, a data set's root, or mixtures.")
+        str,
+        Parameter(help="Folder with events/, backgrounds and cv_setup/, a data set's root, a pack, or mixtures."),
     ],
+    more_sources: Annotated[list[str] | None, Parameter(help="Further folders, joined.")] = None,
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="Folder of the run; one with a checkpoint is continued.")],
@@ -88,7 +90,14 @@ def train(
         float,
         Parameter(group=DATA, help="Of the recordings to train on, held out; 0: all are trained on."),
     ] = 0.15,
+    folds: Annotated[
+        int, Parameter(group=DATA, help="By place, maker and recording, one held out instead of that share; 0: none.")
+    ] = 0,
+    fold: Annotated[int, Parameter(group=DATA, help="The one to hold out, 1 to FOLDS.")] = 0,
     validation_chunks: Annotated[int, Parameter(group=DATA, help="Chunks of the validation loss.")] = 256,
+    hard_share: Annotated[
+        float, Parameter(group=DATA, help="Of each batch: chunks that had the greatest loss in the epoch before.")
+    ] = 0.0,
     batch_size: Annotated[BatchSizeOption, Parameter(group=OPTIMISATION)] = 16,
     steps_per_epoch: Annotated[int, Parameter(group=OPTIMISATION, help="Steps from validation to validation.")] = 500,
     epochs: Annotated[EpochsOption, Parameter(group=OPTIMISATION)] = 40,
@@ -103,10 +112,16 @@ def train(
     average_decay: Annotated[
         float, Parameter(group=OPTIMISATION, help="Of a moving average of the weights, 0 = none.")
     ] = 0.0,
+    onset_weight: Annotated[
+        float, Parameter(group=OPTIMISATION, help="Of the loss within 100 ms of an onset, 1 = as elsewhere.")
+    ] = 1.0,
     seed: Annotated[int, Parameter(group=OPTIMISATION, help="Same seed and sources, same run.")] = 0,
     device: Annotated[str, Parameter(group=MACHINE, help="cpu or cuda; several processes through torchrun.")] = "cpu",
     precision: Annotated[TrainingPrecisionOption, Parameter(group=MACHINE)] = "fp32",
     threads: Annotated[TrainingThreadsOption, Parameter(group=MACHINE)] = 0,
+    minutes: Annotated[
+        float, Parameter(group=MACHINE, help="To train now; the same command goes on. 0: to the end.")
+    ] = 0.0,
     overwrite: OverwriteOption = False,
 ) -> int:
     """Train a detector by the paper's protocol on mixtures of events and backgrounds.
@@ -132,7 +147,8 @@ def train(
             except KeyboardInterrupt:
                 say(f"the same command goes on from the last checkpoint in {output}")
                 raise
-    print(best)
+    if best.exists():  # else the minutes ended before the first epoch
+        print(best)
     return 0
 
 
@@ -154,4 +170,5 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     augment = AugmentConfig(**{name: "all" in chosen or name in chosen for name in kinds})
     if "ebr" in options:
         options["ebrs"] = tuple(options.pop("ebr"))
+    options["more_sources"] = tuple(options.get("more_sources", ()))
     return TrainConfig(config=config, augment=augment, **options)

@@ -1,4 +1,5 @@
-"""Augmentation of events, backgrounds and spectrograms for a small source set. NumPy; every switch off by default.
+"""Augmentation of events, backgrounds and spectrograms for a small source set: switches, ranges, and the effects that
+hard scenes share, in NumPy. Training's own are drawn in ``training.plan`` and made in ``training.render``.
 
 The source corpora leave traces that a network would rather learn than the sound itself: baby cries
 end at 8 kHz, many gunshots at 11 kHz, each corpus has its rooms and microphones. So events are
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 Wave = NDArray[np.float32]
 
+KNOT_HZ = (60.0, 18_000.0)  # of random spectral curves: the first and the last of KNOTS, an octave and more apart
+KNOTS = 7
 SPEED = (0.85, 1.18)  # pitch and speed together, as a tape would
 EVENT_FILTER_DB = 7.0  # deviation of the random curve at its knots
 BACKGROUND_FILTER_DB = 5.0
@@ -61,8 +64,8 @@ class AugmentConfig:
 
 
 def spectral_curve(rng: np.random.Generator, hz: NDArray[np.float64], deviation_db: float) -> NDArray[np.float64]:
-    """Random smooth gain in dB at the frequencies ``hz``: normal values at seven knots, an octave and more apart."""
-    knots = np.log2(np.geomspace(60.0, 18_000.0, 7))
+    """Random smooth gain in dB at the frequencies ``hz``: normal values at KNOTS, straight between them."""
+    knots = np.log2(np.geomspace(*KNOT_HZ, KNOTS))
     return np.interp(np.log2(np.maximum(hz, 1.0)), knots, rng.normal(0.0, deviation_db, knots.size))
 
 
@@ -93,55 +96,6 @@ def change_speed(wave: Wave, rng: np.random.Generator) -> Wave:
     return soxr.resample(wave, 44_100.0 * factor, 44_100.0, quality="LQ")
 
 
-def saturate(wave: Wave, rng: np.random.Generator) -> Wave:
-    """Overload: tanh, same peak, the drive log-uniform in DRIVE."""
-    peak = np.float32(np.max(np.abs(wave), initial=0.0))
-    if peak == 0.0:
-        return wave
-    drive = np.float32(np.exp(rng.uniform(*np.log(DRIVE))))
-    return np.tanh(wave * (drive / peak)) * (peak / np.tanh(drive))
-
-
-def knocks(rng: np.random.Generator, rate: int, longest: int) -> Wave:
-    """Steps, knocks or clatter, (n,) with n <= longest: a series of alike strokes on one made-up body.
-
-    A stroke is a click and the body's decaying resonances; much shorter than a shot, and without its tail.
-    """
-    time = np.arange(min(longest, int(0.15 * rate))) / rate
-    modes = int(rng.integers(2, 8))
-    hz = KNOCK_HZ[0] * (KNOCK_HZ[1] / KNOCK_HZ[0]) ** rng.random(modes)
-    short, long = KNOCK_DECAY_SECONDS
-    decay = short * (long / short) ** rng.random(modes)
-    click = np.exp(rng.uniform(*np.log((0.0005, 0.008))))
-    spacing = np.exp(rng.uniform(*np.log((0.06, 0.7)))) * rate
-    count = min(int(rng.integers(1, 9)), 1 + int((longest - len(time)) / (1.5 * spacing)))
-    wave = np.zeros(longest, np.float32)
-    place = 0.0
-    for _ in range(count):
-        levels = rng.normal(0.0, 1.0, modes) / modes
-        stroke = levels @ (np.sin(2.0 * np.pi * hz[:, None] * time) * np.exp(-time / decay[:, None]))
-        stroke += rng.uniform(0.1, 1.0) * rng.standard_normal(len(time)) * np.exp(-time / click)
-        start = int(place)
-        wave[start : start + len(time)] += (10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)) * stroke[: longest - start]
-        place += spacing * rng.uniform(0.7, 1.3)
-    return wave[: int(place) + len(time)]
-
-
-def add_reverb(wave: Wave, rate: int, rng: np.random.Generator) -> Wave:
-    """In a made-up room: the direct sound plus decaying noise, (n,) -> (n + up to 0.4 s,)."""
-    decay = np.exp(rng.uniform(*np.log(REVERB_SECONDS)))
-    length = int(min(decay, 0.4) * rate)
-    time = np.arange(length) / rate
-    tail = rng.standard_normal(length).astype(np.float32) * np.exp(-6.9 * time / decay)
-    tail *= 10.0 ** (rng.uniform(-15.0, 3.0) / 20.0) / np.sqrt(np.sum(np.square(tail)))
-    delay = int(rng.uniform(0.001, 0.02) * rate)
-    tail[:delay] = 0.0
-    tail[0] = 1.0
-    size = fast_length(len(wave) + length)
-    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)
-    return wet[: len(wave) + length].astype(np.float32)
-
-
 def fade(wave: Wave, rate: int, seconds: float = 0.01) -> Wave:
     """Linear fades at both ends, so that a cut piece brings no click."""
     n = min(int(seconds * rate), len(wave) // 2)
@@ -152,27 +106,6 @@ def fade(wave: Wave, rate: int, seconds: float = 0.01) -> Wave:
     faded[:n] *= ramp
     faded[len(wave) - n :] *= ramp[::-1]
     return faded
-
-
-def draw_ebr(rng: np.random.Generator, choices: tuple[float, ...], wide: bool) -> float:
-    """EBR in dB: one of ``choices``, or with ``wide`` from EBR_DB, one in five from EBR_LOUD_DB."""
-    if not wide:
-        return float(rng.choice(choices))
-    return float(rng.uniform(*(EBR_LOUD_DB if rng.random() < 0.2 else EBR_DB)))
-
-
-def hide(rng: np.random.Generator, frames: int, bands: int) -> NDArray[np.bool_]:
-    """SpecAugment: True where (frames, bands) are hidden, up to two stripes of bands and two short ones of frames."""
-    hidden = np.zeros((frames, bands), bool)
-    for _ in range(rng.integers(0, 3)):
-        width = int(rng.integers(1, bands // 8 + 1))
-        start = int(rng.integers(0, bands - width + 1))
-        hidden[:, start : start + width] = True
-    for _ in range(rng.integers(0, 3)):
-        width = int(rng.integers(1, 9))  # 160 ms at most: an onset stays findable
-        start = int(rng.integers(0, max(1, frames - width + 1)))
-        hidden[start : start + width] = True
-    return hidden
 
 
 def fast_length(n: int) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import files as audio
+from .sources import Origin, read_origins
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,13 @@ class Distractors:
 
     kinds: tuple[tuple[Path, ...], ...]
     sample_rate: int = 44_100
+    origins: dict[Path, Origin] = field(default_factory=dict, repr=False)  # of the files that a metadata.csv names
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], sample_rate: int = 44_100) -> Distractors:
         """Every sound file below ``folder``; each of its subfolders is a kind, files beside them are one more.
+
+        A metadata.csv in ``folder`` or beside it tells where they come from (see :mod:`.sources`).
 
         ValueError where there is none. No audio is read.
         """
@@ -32,7 +38,17 @@ class Distractors:
             kinds.setdefault(below.parts[0] if len(below.parts) > 1 else "", []).append(path)
         if not kinds:
             raise ValueError(f"distractors: {folder}: no sound files, allowed: a folder that holds some")
-        return cls(tuple(tuple(paths) for paths in kinds.values()), sample_rate)
+        origins = {
+            base / name: origin
+            for base in (root.parent, root)
+            for name, origin in read_origins(base / "metadata.csv").items()
+        }
+        return cls(tuple(tuple(paths) for paths in kinds.values()), sample_rate, origins)
+
+    def only(self, chosen: Callable[[Path], bool]) -> Distractors | None:
+        """Those files; kinds without any are gone, and None without any at all."""
+        kinds = tuple(kept for kind in self.kinds if (kept := tuple(filter(chosen, kind))))
+        return dataclasses.replace(self, kinds=kinds) if kinds else None
 
     def draw(self, rng: np.random.Generator, longest: int) -> NDArray[np.float32]:
         """A random recording, or a random part of it of ``longest`` samples: mono float32 (n,), 1 <= n <= longest.

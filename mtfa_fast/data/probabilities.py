@@ -27,7 +27,8 @@ class Recording:
     """One recording's frame probabilities float32 (T, K) with what is known of it.
 
     ``label``: the class whose mixture it is; detections of other classes in it do not count. None: all count.
-    ``ebr``: event-to-background ratio in dB, None where it has none.
+    ``ebr``: event-to-background ratio in dB, None where it has none. ``place``: of a bare background, which is no
+    mixture: it has no events, and counts in false alarms an hour alone. Empty: a mixture.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Recording:
     events: tuple[Annotation, ...] = ()
     label: str | None = None
     ebr: float | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,23 @@ class ProbabilitySet:
             for label in (*(e.label for e in recording.events), recording.label):
                 if label is not None and label not in names:
                     raise ValueError(f"{recording.name}: label: got {label!r}, allowed: {', '.join(names)}")
+            if recording.place and (recording.events or recording.label):
+                raise ValueError(f"{recording.name}: place: got one with events or a class, allowed: neither")
             if recording.name in seen:
                 raise ValueError(f"recordings: two are called {recording.name!r}, allowed: different names")
             seen.add(recording.name)
 
     def of_class(self, label: str) -> tuple[Recording, ...]:
         """Recordings in which detections of ``label`` count."""
-        return tuple(r for r in self.recordings if r.label in (None, label))
+        return tuple(r for r in self.mixtures if r.label in (None, label))
+
+    @property
+    def mixtures(self) -> tuple[Recording, ...]:
+        return tuple(r for r in self.recordings if not r.place)
+
+    @property
+    def backgrounds(self) -> tuple[Recording, ...]:
+        return tuple(r for r in self.recordings if r.place)
 
     def results(self, config: Config | None = None) -> Iterator[Result]:
         """Every recording decided by ``config``'s thresholds and filters (default: the set's own)."""
@@ -83,6 +95,7 @@ class ProbabilitySet:
             "config": json.dumps(self.config.to_dict()),
             "names": _texts([r.name for r in self.recordings]),
             "labels": _texts([r.label or "" for r in self.recordings]),
+            "places": _texts([r.place for r in self.recordings]),
             "durations": np.array([r.duration for r in self.recordings], dtype=np.float64),
             "ebrs": np.array([math.nan if r.ebr is None else r.ebr for r in self.recordings], dtype=np.float64),
             "frames": np.array([len(r.probabilities) for r in self.recordings], dtype=np.int64),
@@ -118,14 +131,15 @@ class ProbabilitySet:
             ):
                 events[i].append(Annotation(label, onset, offset))
             recordings = tuple(
-                Recording(name, part, duration, tuple(spans), label or None, None if math.isnan(ebr) else ebr)
-                for name, part, duration, spans, label, ebr in zip(
+                Recording(name, part, duration, tuple(spans), label or None, None if math.isnan(ebr) else ebr, place)
+                for name, part, duration, spans, label, ebr, place in zip(
                     data["names"].tolist(),
                     parts,
                     data["durations"].tolist(),
                     events,
                     data["labels"].tolist(),
                     data["ebrs"].tolist(),
+                    data["places"].tolist() if "places" in data else [""] * len(parts),  # not in older files
                     strict=True,
                 )
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,22 @@ class Draw:
     ebr: float = -math.inf  # dB
 
 
-def load_sources(folder: str | os.PathLike[str], subset: str) -> SourceSet:
+def load_sources(folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], subset: str) -> SourceSet:
     """Source lists with every class that they name, the official three first: the order of drawing.
 
-    ``subset``: "devtrain" or "devtest" ("train", "test"). ValueError as of :meth:`SourceSet.load`.
+    ``subset``: "devtrain" or "devtest" ("train", "test"). ValueError as of :meth:`SourceSet.join`.
     """
     import yaml
 
     name = {"train": "devtrain", "test": "devtest"}.get(subset, subset)
-    path = find_sources(folder) / "cv_setup" / f"events_{name}.yaml"
-    listed: object = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
-    names = [str(key) for key in listed] if isinstance(listed, dict) else []
+    roots = [folders] if isinstance(folders, str | os.PathLike) else folders
+    names: list[str] = []
+    for root in roots:
+        path = find_sources(root) / "cv_setup" / f"events_{name}.yaml"
+        listed: object = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
+        names += [str(key) for key in listed if str(key) not in names] if isinstance(listed, dict) else []
     order = [c for c in CLASSES if c in names] + [n for n in names if n not in CLASSES]
-    return SourceSet.load(folder, subset, tuple(order) or CLASSES)
+    return SourceSet.join(roots, subset, tuple(order) or CLASSES)
 
 
 def draw(sources: SourceSet, parameters: MixtureParameters, *, replicate_quirk: bool = False) -> dict[str, list[Draw]]:

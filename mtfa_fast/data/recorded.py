@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..audio import files as audio
 from ..config import FeatureConfig
+from .batches import MARGIN, Batch, frame_targets
 from .layout import Mixture
-from .sampler import MARGIN, Batch, frame_targets
 
 
 @dataclass
@@ -48,18 +48,15 @@ class RecordedChunks:
         """Chunks in an epoch."""
         return len(self._places)
 
-    def batch(self, step: int, rank: int = 0) -> Batch:
-        """The chunks of one step on one process."""
+    def draw(self, step: int, rank: int = 0) -> Batch:
+        """The chunks of one step on one process, read."""
         first = (step * self.processes + rank) * self.batch_size
         chunks = [self._chunk(*self._places[self._drawn(first + i)]) for i in range(self.batch_size)]
-        waves, targets = (np.stack(parts) for parts in zip(*chunks, strict=True))
-        bands = self.features.mel_bands
-        return Batch(
-            waves,
-            targets,
-            np.zeros((self.batch_size, bands), np.float32),
-            np.zeros((self.batch_size, self.frames, bands), bool),
-        )
+        return Batch(*(np.stack(parts) for parts in zip(*chunks, strict=True)))
+
+    def batch(self, drawn: Batch) -> Batch:
+        """They are the batch."""
+        return drawn
 
     def _drawn(self, position: int) -> int:
         epoch, index = divmod(position, len(self._places))

@@ -3,16 +3,17 @@
 Two shapes are accepted: the official ``source_data`` (``events/<class>/``, ``bgs/``, ``cv_setup/``, also
 found below the data set's root) and the same with ``backgrounds/`` in place of ``bgs/``. Where a
 ``metadata.csv`` with columns ``file`` and ``group`` or ``source_id`` lies beside them, it tells which files
-come from the same source, so that :meth:`SourceSet.cut` keeps them together.
+come from the same source, so that :meth:`SourceSet.cut` and :mod:`.folds` keep them together.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ class EventSource:
     path: Path
     start: float
     end: float
-    group: str
+    group: str  # the place, the person or the device it comes from
+    recording: str = ""  # that it was cut from; empty: not known
 
     @property
     def name(self) -> str:
@@ -53,6 +55,7 @@ class BackgroundSource:
     scene: str
     group: str
     marks: frozenset[str] = frozenset()
+    recording: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,35 @@ class SourceSet:
         subset = SPLITS.get(split, split)
         if subset not in SPLITS.values():
             raise ValueError(f"split: got {split!r}, allowed: {', '.join((*SPLITS, *SPLITS.values()))}")
-        groups = _groups(root / "metadata.csv")
+        origins = read_origins(root / "metadata.csv")
         event_list = root / "cv_setup" / f"events_{subset}.yaml"
-        listed = _read_yaml(event_list)
-        if not isinstance(listed, dict):
-            raise ValueError(f"{event_list}: got {type(listed).__name__}, allowed: a mapping of class to events")
-        events = {label: _events(listed, label, root, groups, event_list) for label in classes}
-        backgrounds = _backgrounds(root, root / "cv_setup" / f"bgs_{subset}.yaml", groups)
+        listed = _listed(event_list)
+        events = {label: _events(listed, label, root, origins, event_list) for label in classes}
+        backgrounds = _backgrounds(root, root / "cv_setup" / f"bgs_{subset}.yaml", origins)
         return cls(events, backgrounds, root, subset)
+
+    @classmethod
+    def join(
+        cls, folders: Sequence[str | os.PathLike[str]], split: str, classes: tuple[str, ...] = CLASSES
+    ) -> SourceSet:
+        """Several folders as one, in their order. A class may be missing from some of them.
+
+        ValueError as of :meth:`load`, and for a folder that is given twice.
+        """
+        if len(folders) == 1:
+            return cls.load(folders[0], split, classes)
+        parts: list[SourceSet] = []
+        for folder in folders:
+            root, subset = find_sources(folder), SPLITS.get(split, split)
+            if any(root.samefile(part.folder) for part in parts):
+                raise ValueError(f"sources: got {folder} twice, allowed: different folders")
+            names = _listed(root / "cv_setup" / f"events_{subset}.yaml")
+            parts.append(cls.load(root, split, tuple(label for label in classes if label in names)))
+        events = {label: tuple(e for part in parts for e in part.events.get(label, ())) for label in classes}
+        missing = [label for label, found in events.items() if not found]
+        if missing:
+            raise ValueError(f"sources: none of {', '.join(map(str, folders))} lists events of class {missing[0]!r}")
+        return cls(events, tuple(b for part in parts for b in part.backgrounds), parts[0].folder, parts[0].split)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,7 +148,7 @@ class SourceAudio:
 
     def event(self, source: EventSource) -> NDArray[np.float32]:
         """The event's segment, (n,): file[int(start * rate) : int(end * rate)]."""
-        wave = self._file(source.path)
+        wave = self.whole(source.path)
         event = wave[int(source.start * self.sample_rate) : int(source.end * self.sample_rate)]
         if event.size == 0:
             raise ValueError(
@@ -135,9 +159,10 @@ class SourceAudio:
 
     def background(self, source: BackgroundSource) -> NDArray[np.float32]:
         """The whole recording, (n,)."""
-        return self._file(source.path)
+        return self.whole(source.path)
 
-    def _file(self, path: Path) -> NDArray[np.float32]:
+    def whole(self, path: Path) -> NDArray[np.float32]:
+        """The whole file, (n,)."""
         kept = self._kept.get(path)
         if kept is not None:
             return kept
@@ -156,8 +181,16 @@ def _read_yaml(path: Path) -> Any:
         raise ValueError(f"{path}: cannot be read as a source list ({error})") from None
 
 
+def _listed(path: Path) -> dict[str, Any]:
+    """An event list: class -> its entries."""
+    listed = _read_yaml(path)
+    if not isinstance(listed, dict):
+        raise ValueError(f"{path}: got {type(listed).__name__}, allowed: a mapping of class to events")
+    return listed
+
+
 def _events(
-    listed: dict[str, Any], label: str, root: Path, groups: dict[str, str], where: Path
+    listed: dict[str, Any], label: str, root: Path, origins: dict[str, Origin], where: Path
 ) -> tuple[EventSource, ...]:
     entries = listed.get(label)
     if not isinstance(entries, list) or not entries:
@@ -175,11 +208,12 @@ def _events(
             raise ValueError(f"{where}: {label}[{number}]: segment: got [{start}, {end}], allowed: 0 <= start < end")
         _require_file(path, where)
         name = path.relative_to(root).as_posix()
-        sources.append(EventSource(label, path, start, end, groups.get(name, name)))
+        origin = origins.get(name, Origin(name))
+        sources.append(EventSource(label, path, start, end, *origin))
     return tuple(sources)
 
 
-def _backgrounds(root: Path, where: Path, groups: dict[str, str]) -> tuple[BackgroundSource, ...]:
+def _backgrounds(root: Path, where: Path, origins: dict[str, Origin]) -> tuple[BackgroundSource, ...]:
     entries = _read_yaml(where)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{where}: no backgrounds")
@@ -195,7 +229,10 @@ def _backgrounds(root: Path, where: Path, groups: dict[str, str]) -> tuple[Backg
         path = folder / listed if (folder / listed).is_file() else folder / bare
         _require_file(path, where)
         name = path.relative_to(root).as_posix()
-        sources.append(BackgroundSource(path, listed, scene, groups.get(name, name), marks.get(bare, frozenset())))
+        origin = origins.get(name, Origin(name))
+        sources.append(
+            BackgroundSource(path, listed, scene, origin.group, marks.get(bare, frozenset()), origin.recording)
+        )
     return tuple(sources)
 
 
@@ -219,13 +256,21 @@ def read_screening(path: Path) -> dict[str, frozenset[str]]:
     }
 
 
-def _groups(path: Path) -> dict[str, str]:
-    """File path below the root -> the source that it shares with others."""
+class Origin(NamedTuple):
+    """Where a file comes from; ``recording`` is empty where only the group is known, or nothing."""
+
+    group: str
+    recording: str = ""
+
+
+def read_origins(path: Path) -> dict[str, Origin]:
+    """metadata.csv: file path below its folder -> the source that it shares with others, and its recording."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row["file"]: row.get("group") or row.get("source_id") or row["file"] for row in rows if row.get("file")}
+        rows = [row for row in csv.DictReader(file) if row.get("file")]
+    known = ((row["file"], row.get("group") or "", row.get("source_id") or "") for row in rows)
+    return {file: Origin(group or recording or file, recording or group) for file, group, recording in known}
 
 
 def _choose_groups(groups: list[str], fraction: float, rng: np.random.Generator, what: str) -> set[str]:

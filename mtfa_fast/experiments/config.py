@@ -15,9 +15,9 @@ from ..config import (
     Variant,
     classes_called,
 )
+from ..data.batches import MARGIN
 from ..data.mixing import CLASSES
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters
-from ..data.sampler import MARGIN
 from ..training import TrainConfig
 
 DROPOUT = {"gunshot": 0.4}  # section 3.2; every other class, and one network for all, has 0.3

@@ -92,7 +92,7 @@ def evaluate_probabilities(
     """Scores of stored probabilities under ``config``'s decisions (default: the set's own)."""
     config = config or kept.config
     detections = {result.source: result.events for result in kept.results(config)}
-    labels = {r.label for r in kept.recordings}
+    labels = {r.label for r in kept.mixtures}
     wanted = config.class_names if None in labels else [c for c in config.class_names if c in labels]
     scores = {
         label: class_score(
@@ -101,7 +101,7 @@ def evaluate_probabilities(
         for label in wanted
     }
     decisions = {c.pop("name"): c for c in map(dataclasses.asdict, config.classes)}
-    known = {"files_md5": _digest(r.name for r in kept.recordings), "decisions": decisions}
+    known = {"files_md5": _digest(r.name for r in kept.mixtures), "decisions": decisions}
     return Evaluation(scores, criterion, {**known, **(facts or {})})
 
 

@@ -16,14 +16,16 @@ from ..data.mixing import EBRS
 class TrainConfig:
     """A training run. The defaults are the paper's protocol where it speaks (section 3.2).
 
-    ``sources``: folder of events and backgrounds (see ``data.sources``), or with ``recorded`` of finished
-    mixtures (see ``data.layout``), from which chunks are cut as the paper did; ``output``: the run's folder.
+    ``sources``: folder of events and backgrounds (see ``data.sources``), a file of packed ones (see ``data.pack``), or
+    with ``recorded`` a folder of finished mixtures (see ``data.layout``), from which chunks are cut as the paper did;
+    ``more_sources``: further such folders of events and backgrounds; ``output``: the run's folder.
     The network and its classes are ``config``'s: one class, or several in one network.
     """
 
     sources: str
     output: str
     config: Config = field(default_factory=Config)
+    more_sources: tuple[str, ...] = ()
     split: str = "train"
     recorded: bool = False  # presence, ebrs and augment then have no effect
     validation: str = ""  # with recorded: another folder of mixtures to validate on; empty = files of sources' own
@@ -48,7 +50,12 @@ class TrainConfig:
     distractors: str = ""  # folder of recordings without the classes, for augment's distractors and background_mix
     more_events: str = ""  # folder of further events to train on (see ``data.more_events``)
     validation_fraction: float = 0.15  # of the source recordings; 0 = all are trained on, and validated on
+    folds: int = 0  # by place, maker and recording (see ``data.folds``), in place of validation_fraction; 0 = none
+    fold: int = 0  # the one to hold out, 1 to folds
     validation_chunks: int = 256
+    hard_share: float = 0.0  # of each batch: chunks that had the greatest loss in the epoch before, mixed again
+    onset_weight: float = 1.0  # of the loss in the frames around an onset
+    minutes: float = 0.0  # to train now; the run goes on with the next call. 0 = to its end
     device: str = "cpu"
     threads: int = 0  # 0 = torch's choice
 
@@ -63,7 +70,18 @@ class TrainConfig:
         require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
         require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")
         require(0 <= self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "0 <= fraction < 1")
+        require(0 <= self.hard_share < 1, "hard_share", self.hard_share, "0 <= share < 1")
+        require(self.onset_weight > 0, "onset_weight", self.onset_weight, "a number > 0")
+        require(self.minutes >= 0, "minutes", self.minutes, "a number >= 0")
+        if self.folds or self.fold:
+            require_int("folds", self.folds, 2)
+            require_int("fold", self.fold, 1)
+            require(self.fold <= self.folds, "fold", self.fold, f"1 to {self.folds}, the number of folds")
+            require(not self.recorded, "folds", self.folds, "0 with recorded")
+            require(not self.more_events, "more_events", self.more_events, "nothing with folds")
         if self.recorded:
+            for name in ("more_sources", "hard_share"):
+                require(not getattr(self, name), name, getattr(self, name), "nothing with recorded")
             held = bool(self.validation) or self.validation_fraction > 0
             require(held, "validation_fraction", self.validation_fraction, "0 < fraction < 1 where validation is empty")
             require(not self.more_events, "more_events", self.more_events, "nothing with recorded")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..audio.features import analysis_window, mel_matrix
 from ..backends.reference.log_mel import log_mel
 from ..config import HOURGLASS_DEPTH, Config
-from ..data.sampler import MARGIN, Batch, Chunks
+from ..data.batches import MARGIN, Batch, Chunks
 from ..nn.convert import from_weights
 from ..nn.fast import accelerate
 from ..nn.modules import pad_time
 from ..nn.sednet import SEDNet
 from ..weights import Weights, expected_shapes
 
+ONSET_FRAMES = 5  # 100 ms: before, what leads to an onset; after, what it is told by
 STATISTICS_STREAM = 1_000_003  # stands in for a rank: the normalisation's chunks are no training step's
 
 
@@ -38,6 +40,21 @@ class TrainingNet(nn.Module):
         return net.head(net.gru_dropout(states))[:, : x.shape[1]]
 
 
+def losses_of(logits: Tensor, targets: Tensor, onset_weight: float = 1.0) -> Tensor:
+    """Binary cross-entropy of each chunk, (B, T, K) twice -> (B,).
+
+    Frames within ONSET_FRAMES of an onset count ``onset_weight`` times in the mean over the batch's frames.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    if onset_weight != 1.0:
+        rise = F.pad(targets, (0, 0, 1, 0))
+        begins = (rise[:, 1:] - rise[:, :-1]).clamp_min(0.0).transpose(1, 2)
+        near = F.max_pool1d(begins, 2 * ONSET_FRAMES + 1, 1, ONSET_FRAMES).transpose(1, 2)
+        weights = 1.0 + (onset_weight - 1.0) * near
+        losses = losses * (weights / weights.mean())
+    return losses.mean((1, 2))
+
+
 class Features:
     """Batches to normalised log-mel on the training device."""
 
@@ -49,26 +66,30 @@ class Features:
     def log_mel(self, batch: Batch) -> Tensor:
         """(B, frames, D): the chunk's frames, its ``log_gain`` applied to the mel power."""
         f = self.features
-        wave = torch.from_numpy(batch.waves).to(self.device)
-        bands = log_mel(wave, self.window, self.mel, f.hop, f.fft_length, f.log_floor)[:, MARGIN:-MARGIN]
-        if batch.log_gain.any():
-            gain = torch.from_numpy(batch.log_gain).to(self.device)[:, None]
-            power = (bands.exp() - f.log_floor).clamp_min(0.0)
-            bands = torch.log(power * gain.exp() + f.log_floor)
-        return bands
+        wave = torch.as_tensor(batch.waves, device=self.device)
+        # On a CPU a few chunks at a time: what lies between frames and bands then stays in the cache.
+        parts = wave.split(4) if wave.device.type == "cpu" else (wave,)
+        bands = torch.cat([log_mel(w, self.window, self.mel, f.hop, f.fft_length, f.log_floor) for w in parts])
+        bands = bands[:, MARGIN:-MARGIN]
+        if batch.log_gain is None:
+            return bands
+        gain = torch.as_tensor(batch.log_gain, device=self.device)[:, None]
+        power = (bands.exp() - f.log_floor).clamp_min(0.0)
+        return torch.log(power * gain.exp() + f.log_floor)
 
     def inputs(self, batch: Batch, net: SEDNet) -> tuple[Tensor, Tensor]:
         """(normalised log-mel with SpecAugment's holes at the mean, targets)."""
         x = net.normalize(self.log_mel(batch))
-        hidden = torch.from_numpy(batch.hidden).to(self.device)
-        return x.masked_fill(hidden, 0.0), torch.from_numpy(batch.targets).to(self.device)
+        if batch.hidden is not None:
+            x = x.masked_fill(torch.as_tensor(batch.hidden, device=self.device), 0.0)
+        return x, torch.as_tensor(batch.targets, device=self.device)
 
     def fit(self, net: SEDNet, chunks: Chunks, count: int) -> None:
         """Set the network's mean and deviation from ``count`` batches."""
         total = torch.zeros(self.features.mel_bands, dtype=torch.float64, device=self.device)
         squares, frames = total.clone(), 0
         for step in range(count):
-            bands = self.log_mel(chunks.batch(step, STATISTICS_STREAM)).double().flatten(0, 1)
+            bands = self.log_mel(chunks.batch(chunks.draw(step, STATISTICS_STREAM))).double().flatten(0, 1)
             total += bands.sum(0)
             squares += bands.square().sum(0)
             frames += len(bands)

@@ -30,6 +30,9 @@ def shown(console: Console | None = None) -> Iterator[Report]:
 
         def report(facts: dict[str, Any]) -> None:
             nonlocal smooth
+            if "paused" in facts:
+                console.print(f"paused at step {facts['paused']} of {facts['total']}: the same command goes on")
+                return
             if "epoch" in facts:
                 mark = " *" if facts["epoch"] == facts["best_epoch"] else ""
                 console.print(

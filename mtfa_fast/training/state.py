@@ -52,6 +52,12 @@ class Progress:
     best_epoch: int = 0
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
+    # Of the epoch that has begun: its steps' losses, its time; with hard_share its chunks' losses and keys, and the
+    # keys that the epoch before found hard.
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    ranked: list[tuple[float, tuple[int, int, int]]] = field(default_factory=list)
+    hard: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

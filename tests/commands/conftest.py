@@ -1,4 +1,4 @@
-"""Training begins at once in this room, too."""
+"""Fixtures that the commands' tests share with the experiments'."""
 
 from tests.experiments.toy_experiment import quick_statistics
 

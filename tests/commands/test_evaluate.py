@@ -70,6 +70,45 @@ def test_event_lists_are_scored(folder: Path) -> None:
     assert figures() == (3, 2, 1)
 
 
+def test_false_alarms_on_backgrounds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By place: the group of a metadata.csv, a subfolder, or the file itself."""
+    for name, loud in (("park/1.wav", True), ("park/2.wav", False), ("alone.wav", True), ("known.wav", False)):
+        path = folder / "quiet" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, knock(4.0, 1.0, loudness=0.8 if loud else 0.1), RATE)
+    (folder / "metadata.csv").write_text("file,group\nquiet/known.wav,home\n")
+    weights = ["--weights", "w.safetensors"]
+    assert evaluate("set", "--background", "quiet", *weights, "--keep", "kept.npz", "--figure", "curve.svg") == 0
+    out = capsys.readouterr().out
+    assert "False alarms in 0.00 hours" in out and "alone" in out and "1 without any" in out
+    found = json.loads(Path("scores.json").read_text())
+    assert found["classes"]["gunshot"]["events"] == 3 and found["classes"]["gunshot"]["detections"] == 2
+    assert found["background"]["places"] == {
+        "alone": {"seconds": 4.0, "gunshot": 1, "babycry": 1},
+        "home": {"seconds": 4.0, "gunshot": 0, "babycry": 0},
+        "park": {"seconds": 8.0, "gunshot": 1, "babycry": 1},
+    }
+    rows = found["curve"]["gunshot"]
+    assert rows[0]["missed"] <= rows[-1]["missed"] == 1.0 and rows[-1]["false_alarms_per_hour"] == 0.0
+    assert rows[0]["false_alarms_per_hour"] == pytest.approx(4 * 3_600 / 16.0)
+    assert Path("curve.svg").read_text().startswith("<?xml")
+    assert evaluate("kept.npz") == 0
+    again = json.loads(Path("scores.json").read_text())
+    assert again["background"] == found["background"] and again["curve"] == found["curve"]
+    assert evaluate("--background", "quiet", *weights) == 0
+    assert json.loads(Path("scores.json").read_text())["background"] == found["background"]
+    for arguments, message in (
+        ([], "MIXTURES: got none, allowed: mixtures, --background, or both"),
+        (["--background", "nowhere"], "nowhere: no such folder"),
+        (["--background", "set/meta"], "set/meta: no sound files"),
+        (["kept.npz", "--background", "quiet"], "--background: got a folder, but no network runs"),
+        (["--background", "quiet", "--figure", "c.svg"], "figure: got backgrounds without mixtures"),
+        (["set", "--figure", "c.svg"], "--figure: got a picture, but there are no backgrounds"),
+    ):
+        assert evaluate(*arguments, *([] if "kept.npz" in arguments else weights)) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

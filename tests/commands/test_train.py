@@ -76,6 +76,36 @@ def test_train_ends_with_a_weight_file(
         assert f"mtfa-fast: {what} is nan at step 1; nothing is kept" in capsys.readouterr().err
 
 
+def test_two_folders_are_packed_trained_on_by_folds_and_pooled(
+    tmp_path: Path, quick_statistics: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for k in range(2):
+        root = make_sources(tmp_path / f"part{k}", subset="devtrain", events=2, seed=k)
+        files = [p.relative_to(root).as_posix() for p in sorted(root.rglob("*.wav"))]
+        (root / "metadata.csv").write_text("\n".join(["file,group", *(f"{f},{k}-{f}" for f in files)]))
+        folders.append(str(root))
+    packed = str(tmp_path / "both.pack")
+    assert main(["pack", *folders, "-o", packed, "--compression", "1"]) == 0
+    size = ["--class", "gunshot", "--variant", "res", "--channels", "2", "--hidden", "3", "--batch-size", "1"]
+    work = ["--chunk-frames", "16", "--steps-per-epoch", "1", "--epochs", "1", "--validation-chunks", "1"]
+    runs = [str(tmp_path / f"run{k}") for k in (1, 2)]
+    for k, sources in ((1, [packed]), (2, folders)):
+        run = ["-o", runs[k - 1], "--folds", "2", "--fold", str(k)]
+        assert main(["train", *sources, *run, *size, *work]) == 0
+    weights = [option for run in runs for option in ("--weights", f"{run}/best.safetensors")]
+    kept = str(tmp_path / "kept.npz")
+    capsys.readouterr()
+    assert main(["pool", *folders, *weights, "-o", kept, "-n", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == kept and "4 mixtures, 0.05 hours of backgrounds" in err
+    assert main(["evaluate", kept]) == 0 and "False alarms in 0.05 hours" in capsys.readouterr().out
+    assert main(["pack", *folders, "-o", packed, "--compression", "2"]) == 2
+    assert "compression: got 2.0, allowed: 0 to 1" in capsys.readouterr().err
+    assert main(["pool", folders[0], folders[0], *weights, "-o", kept]) == 2
+    assert "twice, allowed: different folders" in capsys.readouterr().err
+
+
 def test_synthesize_writes_the_official_layout(
     devtest_sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,15 @@ import torch
 
 from mtfa_fast.config import ClassConfig, Config, FeatureConfig, NetworkConfig
 from mtfa_fast.data.augment import AugmentConfig
+from mtfa_fast.data.distractors import Distractors
+from mtfa_fast.data.pack import Pack, write_pack
 from mtfa_fast.data.sources import SourceSet
 from mtfa_fast.nn.convert import from_weights, to_weights
 from mtfa_fast.nn.sednet import SEDNet
 from mtfa_fast.training import TrainConfig, train
 from mtfa_fast.training.chunks import open_chunks
-from mtfa_fast.training.net import Features, TrainingNet
+from mtfa_fast.training.net import Features, TrainingNet, losses_of
+from mtfa_fast.training.sampler import ChunkSampler
 from mtfa_fast.training.state import Average
 from mtfa_fast.weights import Weights
 from tests.source_folder import NO_RECORDINGS, SHARED
@@ -56,6 +60,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         soundfile.write(root / "backgrounds" / f"{i}.wav", 0.01 * rng.standard_normal(16_000), 4_000)
     names = "".join(f"- {{filepath: {i}.wav, classname: room, classid: 0}}\n" for i in range(3))
     (root / "cv_setup/bgs_devtrain.yaml").write_text(names)
+    places = [f"backgrounds/{i}.wav,place{i}" for i in range(3)]
+    makers = [f"events/{label}/{i}.wav,{label}{i}" for label in ("low", "high") for i in range(3)]
+    (root / "metadata.csv").write_text("\n".join(["file,group", *places, *makers]))
     return root
 
 
@@ -128,6 +135,118 @@ train(config(Path({str(sources)!r}), Path({str(killed)!r})), report)
     assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
+@pytest.mark.parametrize("changes", [{}, {"hard_share": 0.5, "onset_weight": 3.0}])
+def test_a_run_in_short_parts_ends_with_the_same_bits(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
+) -> None:
+    """Paused every other step, in the middle of epochs; hard chunks and the epoch's mean loss go on, too."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(config(sources, whole, **changes))
+    told: list[dict] = []
+    done = 0
+
+    def over(run: object) -> bool:
+        return len([t for t in told[done:] if "total" in t and "paused" not in t]) >= 2
+
+    monkeypatch.setattr("mtfa_fast.training.loop._Run._over", over)
+    while not any(t.get("epoch") == 4 for t in told):
+        done = len(told)
+        train(config(sources, parts, minutes=5.0, **changes), told.append)
+    assert sum("paused" in t for t in told) >= 4 and [t["step"] for t in told if "loss" in t] == list(range(1, 13))
+    drop = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)] for folder in (whole, parts)]
+    assert drop[0] == drop[1]
+    for name in ("best.safetensors", "last.safetensors"):
+        mine, other = Weights.load(parts / name), Weights.load(whole / name)
+        assert all(np.array_equal(value, other.tensors[key]) for key, value in mine.tensors.items())
+
+
+def test_minutes_end_a_run(sources: Path, tmp_path: Path) -> None:
+    told: list[dict] = []
+    train(config(sources, tmp_path, minutes=1e-6), told.append)
+    assert told[-1] == {"paused": 1, "total": 12} and not (tmp_path / "best.safetensors").exists()
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_every_recording_is_validated_once(sources: Path, tmp_path: Path) -> None:
+    held = []
+    for fold in (1, 2, 3):
+        kept, out, _ = open_chunks(config(sources, tmp_path, folds=3, fold=fold), torch.device("cpu"))
+        assert isinstance(kept, ChunkSampler) and isinstance(out, ChunkSampler)
+        assert not set(kept.bank.names) & set(out.bank.names) and len(kept.bank.names) + len(out.bank.names) == 9
+        held += out.bank.names
+    assert len(set(held)) == len(held) == 9
+    with pytest.raises(ValueError, match=r"folds: backgrounds come from 3 places or makers"):
+        open_chunks(config(sources, tmp_path, folds=4, fold=1), torch.device("cpu"))
+
+
+def test_a_copy_in_two_folds_and_other_recordings_are_refused(sources: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(sources, other)
+    wave, rate = soundfile.read(other / "events/low/0.wav")
+    steps = np.repeat(np.random.default_rng(5).uniform(0.05, 1.0, 16), len(wave) // 16)
+    for name, level in (("0", 1.0), ("1", 0.3)):  # at another level, and a little later
+        soundfile.write(other / f"events/low/{name}.wav", np.roll(wave * steps, int(level * 9)) * level, rate)
+    with pytest.raises(ValueError, match=r"low/[01]\.wav .* and .*low/[01]\.wav .* are the same recording"):
+        open_chunks(config(other, tmp_path, folds=3, fold=1), torch.device("cpu"))
+    run = tmp_path / "run"
+    train(config(sources, run, epochs=1))
+    with pytest.raises(ValueError, match=r"recordings: got .*, the run has "):
+        train(config(other, run, epochs=1))
+
+
+def test_a_pack_is_all_that_a_run_needs(sources: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    (others / "hum").mkdir(parents=True)
+    soundfile.write(others / "hum/a.wav", 0.1 * np.sin(np.arange(4_000) / 9), 4_000)
+    (others / "metadata.csv").write_text("file,group\nhum/a.wav,hum")
+    file = tmp_path / "all.pack"
+    size = write_pack(file, SourceSet.load(sources, "train", TINY.class_names), Distractors.load(others))
+    assert size == file.stat().st_size
+    packed, there = (
+        open_chunks(config(where, tmp_path, folds=3, fold=2, **more), torch.device("cpu"))[0]
+        for where, more in ((file, {}), (sources, {}))
+    )
+    assert isinstance(packed, ChunkSampler) and isinstance(there, ChunkSampler)
+    assert [Path(n.split(" from")[0]).parent.name for n in packed.bank.names][-1] == "hum"
+    own = [len(w) for _, w in there.bank.waves()]
+    assert [len(w) for _, w in packed.bank.waves()][: len(own)] == own
+    for (_, mine), (name, wave) in zip(packed.bank.waves(), there.bank.waves(), strict=False):
+        assert 20 * abs(np.log10(mine.std() / wave.std())) < 1.5  # of noise, Opus keeps the level alone
+        assert " from " not in name or np.corrcoef(mine, wave)[0, 1] > 0.9
+    assert train(config(file, tmp_path / "run", epochs=1)).exists()
+    with pytest.raises(ValueError, match=r"no events of class 'dog', there are high, low"):
+        Pack.open(file).sources(("dog",))
+    with pytest.raises(ValueError, match=r"distractors: got .* nothing beside a packed file"):
+        train(config(file, tmp_path / "more", distractors=str(others)))
+    for part in (file.read_bytes()[:-100], b"not a pack"):
+        file.write_bytes(part)
+        with pytest.raises(ValueError, match=r"all\.pack: not a complete file of packed sources"):
+            train(config(file, tmp_path / "cut"))
+
+
+def test_silence_and_the_shortest_sounds(sources: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    soundfile.write(others / "tick.wav", 0.1 * np.ones(40), 4_000)
+    train(config(sources, tmp_path / "run", epochs=1, distractors=str(others)))
+    soundfile.write(others / "nothing.wav", np.zeros(4_000), 4_000)
+    with pytest.raises(ValueError, match=r"nothing\.wav: got silence"):
+        train(config(sources, tmp_path / "silent", epochs=1, distractors=str(others)))
+
+
+def test_onsets_may_count_more() -> None:
+    targets = torch.zeros(2, 40, 1)
+    targets[0, 20:30] = 1.0
+    logits = torch.zeros_like(targets)
+    logits[0, 18] = 4.0  # wrong, near the onset
+    plain, weighted = losses_of(logits, targets), losses_of(logits, targets, 3.0)
+    reference = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    torch.testing.assert_close(plain.mean(), reference)
+    assert weighted[0] > plain[0] * 1.3 and weighted[1] < plain[1]
+    flat = losses_of(torch.zeros_like(targets), targets, 3.0)
+    torch.testing.assert_close(flat.mean(), torch.tensor(float(np.log(2.0))))
+
+
 def test_recorded_mixtures_and_given_weights_are_a_start(sources: Path, tmp_path: Path) -> None:
     """Chunks of finished mixtures; a run that starts from weights and takes no step worth the name ends at them."""
     rng = np.random.default_rng(1)
@@ -184,6 +303,12 @@ def test_another_run_and_a_damaged_checkpoint_are_refused(sources: Path, tmp_pat
         ({"validation_fraction": 1.0}, "validation_fraction: got 1.0"),
         ({"validation_fraction": 0.0, "recorded": True}, "validation_fraction: got 0.0"),
         ({"more_events": "more", "recorded": True}, "more_events: got 'more'"),
+        ({"more_events": "more", "folds": 3, "fold": 1}, "more_events: got 'more', allowed: nothing with folds"),
+        ({"folds": 4, "fold": 5}, "fold: got 5, allowed: 1 to 4"),
+        ({"folds": 4}, "fold: got 0"),
+        ({"hard_share": 1.0}, "hard_share: got 1.0"),
+        ({"onset_weight": 0.0}, "onset_weight: got 0.0"),
+        ({"minutes": -1.0}, "minutes: got -1.0"),
     ],
 )
 def test_settings_are_checked(sources: Path, tmp_path: Path, changes: dict, message: str) -> None:
@@ -192,8 +317,10 @@ def test_settings_are_checked(sources: Path, tmp_path: Path, changes: dict, mess
 
 
 def test_nothing_is_held_out_where_nothing_is_asked(sources: Path, tmp_path: Path) -> None:
-    held, all_ = (open_chunks(config(sources, tmp_path, validation_fraction=f))[0].sources for f in (0.34, 0.0))
-    assert all_ == SourceSet.load(sources, "train", TINY.class_names) and len(held.backgrounds) < len(all_.backgrounds)
+    cpu = torch.device("cpu")
+    held, all_ = (open_chunks(config(sources, tmp_path, validation_fraction=f), cpu)[0] for f in (0.34, 0.0))
+    assert isinstance(held, ChunkSampler) and isinstance(all_, ChunkSampler)
+    assert len(all_.planner.catalogue.backgrounds) == 3 > len(held.planner.catalogue.backgrounds)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
@@ -247,7 +374,8 @@ def spy(run, model, number, batch):
     loss = step(run, model, number, batch)
     bits = b"".join(p.detach().numpy().tobytes() for p in run.net.parameters())
     with open(Path({str(tmp_path)!r}) / f"rank{{os.environ['RANK']}}.txt", "a") as file:
-        file.write(hashlib.sha256(batch.waves.tobytes()).hexdigest() + " " + hashlib.sha256(bits).hexdigest() + "\\n")
+        waves = hashlib.sha256(batch.waves.numpy().tobytes())
+        file.write(waves.hexdigest() + " " + hashlib.sha256(bits).hexdigest() + "\\n")
     return loss
 training._Run.step = spy
 def threads():

@@ -1,8 +1,7 @@
-"""Training chunks: targets where events are heard, augmentation, distractors, what is held out, cut recordings."""
+"""Sources of training: lists, what is held out, distractors, further events, cut recordings, effects."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,16 @@ import torch
 
 from mtfa_fast.audio.features import analysis_window, mel_matrix
 from mtfa_fast.backends.reference.log_mel import log_mel
-from mtfa_fast.config import FeatureConfig
 from mtfa_fast.data import augment
 from mtfa_fast.data.annotations import Annotation
-from mtfa_fast.data.augment import AugmentConfig
+from mtfa_fast.data.batches import MARGIN, frame_targets, prefetch
 from mtfa_fast.data.distractors import Distractors
 from mtfa_fast.data.layout import Mixture
 from mtfa_fast.data.more_events import add_events
 from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
-from mtfa_fast.data.sampler import MARGIN, ChunkSampler, frame_targets, prefetch
 from mtfa_fast.data.sources import SourceAudio, SourceSet
-
-SMALL = FeatureConfig(sample_rate=8_000, window_length=320, hop=160, fft_length=512, mel_bands=16)
+from tests.source_folder import HORNS as SMALL
+from tests.source_folder import make_horns
 
 
 def small_log_mel(waves: np.ndarray) -> np.ndarray:
@@ -33,33 +30,7 @@ def small_log_mel(waves: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official shape: bgs/ with lists that say audio/, two events from each of six sources, screening, groups."""
-    root = tmp_path_factory.mktemp("data") / "source_data"
-    rng = np.random.default_rng(0)
-    rows, events, backgrounds = ["file,class,group"], [], []
-    for folder in ("events/horn", "bgs", "cv_setup"):
-        (root / folder).mkdir(parents=True)
-    for i in range(12):
-        name = f"horn_{i}.wav"
-        soundfile.write(root / "events/horn" / name, 0.5 * rng.uniform(-1, 1, 8_000), 8_000, subtype="FLOAT")
-        rows.append(f"events/horn/{name},horn,maker{i // 2}")
-        events.append(f"- {{audio_filename: {name}, segment: [0.25, {0.5 + 0.02 * i}]}}")
-    for i in range(8):
-        name = f"street_{i}.wav"
-        soundfile.write(root / "bgs" / name, 1e-3 * rng.standard_normal(24_000), 8_000, subtype="FLOAT")
-        backgrounds.append(f"- {{filepath: audio/{name}, classname: street, classid: 0}}")
-    (root / "metadata.csv").write_text("\n".join(rows))
-    (root / "bg_screening.csv").write_text("filename,horn\nstreet_0.wav,x\nstreet_1.wav,\n")
-    for split in ("devtrain", "devtest"):
-        (root / f"cv_setup/events_{split}.yaml").write_text("horn:\n" + "\n".join(events))
-        (root / f"cv_setup/bgs_{split}.yaml").write_text("\n".join(backgrounds))
-    return root.parent
-
-
-def sampler(folder: Path, augmentation: AugmentConfig | None = None, **options: object) -> ChunkSampler:
-    sources = SourceSet.load(folder, "train", ("horn",))
-    common: dict = {"batch_size": 3, "frames": 64, "seed": 5, **options}
-    return ChunkSampler(sources, SourceAudio(8_000), SMALL, augment=augmentation or AugmentConfig(), **common)
+    return make_horns(tmp_path_factory.mktemp("data") / "source_data").parent
 
 
 def test_frame_targets_floor_ceil_clip() -> None:
@@ -70,42 +41,7 @@ def test_frame_targets_floor_ceil_clip() -> None:
     assert frame_targets(12.0, 13.0, 10) == slice(10, 10)
 
 
-def test_targets_lie_where_the_event_is_heard(folder: Path) -> None:
-    chunks = sampler(folder, presence=1.0, ebrs=(30.0,), batch_size=16)
-    batch = chunks.batch(0)
-    frames = small_log_mel(batch.waves)[:, MARGIN:-MARGIN]
-    assert frames.shape[1] == batch.targets.shape[1] == 64 and batch.targets.dtype == np.float32
-    level = frames.mean(2)
-    for loud, target in zip(level > (level.min(1) + level.max(1))[:, None] / 2, batch.targets[:, :, 0], strict=True):
-        heard, asked = np.flatnonzero(loud), np.flatnonzero(target)
-        assert abs(heard[0] - asked[0]) <= 1 and abs(heard[-1] - asked[-1]) <= 1 and len(asked) >= 12
-
-
-def test_batches_depend_on_seed_step_and_rank_alone(folder: Path) -> None:
-    first = sampler(folder, AugmentConfig.all())
-    second = sampler(folder, AugmentConfig.all())
-    for step in (3, 0, 7):
-        first.batch(step)
-    for field in ("waves", "targets", "log_gain", "hidden"):
-        np.testing.assert_array_equal(getattr(first.batch(5), field), getattr(second.batch(5), field))
-    others = [second.batch(6), second.batch(5, 1), sampler(folder, AugmentConfig.all(), seed=6).batch(5)]
-    assert all(np.abs(other.waves - first.batch(5).waves).max() > 1e-4 for other in others)
-    ahead = [step for step, _ in prefetch(first, range(4))]
-    assert ahead == [0, 1, 2, 3]
-
-
-def test_augmented_chunks_are_sound(folder: Path) -> None:
-    chunks = sampler(folder, AugmentConfig.all(), batch_size=40, presence=1.0)
-    batch = chunks.batch(0)
-    assert np.isfinite(batch.waves).all() and np.abs(batch.waves).max() <= 1.0
-    assert np.isfinite(batch.log_gain).all() and batch.log_gain.any() and not batch.log_gain.all()
-    assert 0.02 < batch.hidden.mean() < 0.3 and 0.1 < batch.targets.mean() < 0.8
-    quiet = sampler(folder, AugmentConfig.all(), presence=0.0).batch(0)
-    assert not quiet.targets.any() and quiet.waves.any()
-    assert not sampler(folder).batch(0).log_gain.any() and not sampler(folder).batch(0).hidden.any()
-
-
-def test_distractors_are_heard_and_are_no_events(folder: Path, tmp_path: Path) -> None:
+def test_kinds_of_distractors_are_drawn_equally_often(tmp_path: Path) -> None:
     """Tones at 3 kHz in one kind, at 1 kHz in another that has three times the files: drawn equally often."""
     with pytest.raises(ValueError, match=r"distractors: .*no sound files"):
         Distractors.load(tmp_path)
@@ -127,15 +63,6 @@ def test_distractors_are_heard_and_are_no_events(folder: Path, tmp_path: Path) -
     resampled = Distractors.load(tmp_path, 16_000).draw(rng, 8_000)
     assert len(resampled) == 8_000 and np.argmax(np.abs(np.fft.rfft(resampled))) in (500, 1_500)
 
-    on = AugmentConfig(distractors=True, background_mix=True)
-    batch = sampler(folder, on, others=others, batch_size=40, presence=0.0).batch(0)
-    plain = sampler(folder, on, batch_size=40, presence=0.0).batch(0)
-    assert not batch.targets.any()
-    for hz in (1_000, 3_000):
-        bin_ = round(hz * batch.waves.shape[1] / 8_000)
-        tonal = [np.abs(np.fft.rfft(x.waves))[:, bin_ - 3 : bin_ + 4].max() for x in (batch, plain)]
-        assert tonal[0] > 10 * tonal[1]
-
 
 def test_more_events_are_events(folder: Path, tmp_path: Path) -> None:
     """A tone that no listed event has is heard, under targets; files of one subfolder count as one source."""
@@ -150,11 +77,6 @@ def test_more_events_are_events(folder: Path, tmp_path: Path) -> None:
     before = len(sources.events["horn"])
     assert more.events["horn"][:before] == sources.events["horn"] and more.backgrounds == sources.backgrounds
     assert len({e.group for e in more.events["horn"][before:]}) == 2
-    only = dataclasses.replace(more, events={"horn": more.events["horn"][before:]})
-    batch = ChunkSampler(only, SourceAudio(8_000), SMALL, batch_size=8, frames=64, presence=1.0, ebrs=(6.0,)).batch(0)
-    assert (batch.targets.sum(1) * SMALL.hop / 8_000).min() == pytest.approx(0.3, abs=2 * SMALL.hop / 8_000)
-    spectrum = np.abs(np.fft.rfft(batch.waves)).mean(0)
-    assert abs(np.argmax(spectrum) * 8_000 / batch.waves.shape[1] - 3_000) < 10
 
 
 def test_augmentations_do_what_they_say() -> None:
@@ -171,16 +93,6 @@ def test_augmentations_do_what_they_say() -> None:
     limited = augment.filter_wave(noise, 44_100, rng, 0.0, limit=1.0)
     spectrum = np.abs(np.fft.rfft(limited)) ** 2
     assert limited.shape == noise.shape and spectrum[:3_000].mean() > 1e3 * spectrum[-1_000:].mean()
-    for longest in (7, 4_000, 88_200):
-        series = augment.knocks(rng, 44_100, longest)
-        assert 0 < len(series) <= longest and np.isfinite(series).all() and series.any()
-    stroke = np.square(np.stack([augment.knocks(rng, 44_100, 6_615) for _ in range(50)])).sum(0)
-    assert stroke[4_410:].sum() < 1e-2 * stroke.sum()  # silent again after 100 ms: no shot is
-    loud = augment.saturate(0.3 * tone, rng)
-    assert np.abs(loud).max() == pytest.approx(0.3, rel=1e-4) and loud.std() > 1.02 * (0.3 * tone).std()
-    assert not augment.saturate(np.zeros(9, np.float32), rng).any()
-    wet = augment.add_reverb(np.r_[np.ones(1), np.zeros(99)].astype(np.float32), 44_100, rng)
-    assert len(wet) > 3_000 and wet[0] == pytest.approx(1.0, abs=1e-5) and np.abs(wet[1:40]).max() < 1e-5 < wet.std()
 
 
 def test_held_out_sources_share_nothing_with_the_rest(folder: Path) -> None:
@@ -238,7 +150,7 @@ def test_recorded_chunks_are_slices_of_the_recording(tmp_path: Path) -> None:
     starts = [(0, s) for s in (0, 32, 64, 96, 128, 137)] + [(1, 0)]
     seen = []
     for step in range(7):  # 35 chunks: every chunk five times
-        batch = chunks.batch(step)
+        batch = chunks.batch(chunks.draw(step))
         for frames, target in zip(small_log_mel(batch.waves)[:, MARGIN:-MARGIN], batch.targets[:, :, 0], strict=True):
             for number, start in starts:
                 part = whole[number][start : start + 64]
@@ -254,7 +166,7 @@ def test_recorded_chunks_are_slices_of_the_recording(tmp_path: Path) -> None:
 
 def test_prefetch_hands_on_errors(folder: Path) -> None:
     class Broken:
-        def batch(self, step: int, rank: int = 0) -> None:
+        def draw(self, step: int, rank: int = 0) -> None:
             raise ValueError("a file is gone")
 
     with pytest.raises(ValueError, match="a file is gone"):

@@ -1,53 +1,25 @@
-"""Training chunks mixed on the fly. A batch depends on (seed, step, rank) and on nothing that came before."""
+"""The sampler in NumPy, sound after sound, that the tensors of training must equal in distribution."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.features import mel_centres
-from ..config import FeatureConfig
-from . import augment as aug
-from .augment import AugmentConfig
-from .distractors import Distractors
-from .mixing import ANTI_CLIPPING, EBRS, event_gain, rms
-from .sources import EventSource, SourceAudio, SourceSet
-
-MARGIN = 2  # frames on both sides that are cut off again, so that no chunk sees the zero padding of the STFT
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B chunks. ``waves`` float32 (B, n) with n = (frames + 2 * MARGIN - 1) * hop, so that the log-mel of a
-    wave has MARGIN frames before and after those of ``targets`` float32 (B, frames, K). ``log_gain`` float32
-    (B, D): added to the logarithm of the mel power. ``hidden`` bool (B, frames, D): SpecAugment's holes."""
-
-    waves: NDArray[np.float32]
-    targets: NDArray[np.float32]
-    log_gain: NDArray[np.float32]
-    hidden: NDArray[np.bool_]
-
-
-class Chunks(Protocol):
-    """Where batches come from."""
-
-    def batch(self, step: int, rank: int = 0) -> Batch: ...
-
-
-def frame_targets(onset: float, offset: float, frames: int, shift: int = 0) -> slice:
-    """Frames of an event, times in hops: floor(onset) to ceil(offset), less ``shift``, clipped to 0..frames."""
-    first, last = int(np.floor(onset)) - shift, int(np.ceil(offset)) - shift
-    return slice(min(max(first, 0), frames), min(max(last, 0), frames))
+from mtfa_fast.audio.features import mel_centres
+from mtfa_fast.config import FeatureConfig
+from mtfa_fast.data import augment as aug
+from mtfa_fast.data.augment import AugmentConfig, Wave
+from mtfa_fast.data.batches import MARGIN, Batch, frame_targets
+from mtfa_fast.data.distractors import Distractors
+from mtfa_fast.data.mixing import ANTI_CLIPPING, EBRS, event_gain, rms
+from mtfa_fast.data.sources import EventSource, SourceAudio, SourceSet
 
 
 @dataclass
-class ChunkSampler:
+class NumpySampler:
     """Mixtures of a source set: a background with, at ``presence``, an event of a uniformly drawn class.
 
     Backgrounds marked in the screening for any of the classes are not used: their frames have no target.
@@ -108,7 +80,7 @@ class ChunkSampler:
         if on.chunk_filter and rng.random() < 0.3:
             decibels += aug.band_limit(rng, self._hz)
         masked = on.masking and rng.random() < 0.5
-        hidden = aug.hide(rng, self.frames, bands) if masked else np.zeros((self.frames, bands), bool)
+        hidden = hide(rng, self.frames, bands) if masked else np.zeros((self.frames, bands), bool)
         return wave, targets, (decibels * (np.log(10.0) / 10.0)).astype(np.float32), hidden
 
     def _background(self, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -142,7 +114,7 @@ class ChunkSampler:
         """A piece of another background; or of ``others``, or made-up knocks, both augmented as events are."""
         rate = self.features.sample_rate
         if self.augment.knocks and rng.random() < 0.4:
-            return self._disguise(rng, aug.knocks(rng, rate, min(longest, 2 * rate)))[0][:longest]
+            return self._disguise(rng, knocks(rng, rate, min(longest, 2 * rate)))[0][:longest]
         if self.others is None or rng.random() < 0.3:
             return self._crop(rng, min(int(np.exp(rng.uniform(*np.log((0.05, 1.5)))) * rate), longest))
         piece = self.others.draw(rng, min(longest, int(np.exp(rng.uniform(*np.log((0.3, 2.5)))) * rate)))
@@ -169,10 +141,10 @@ class ChunkSampler:
         if on.event_filter and rng.random() < 0.6:
             event = aug.filter_wave(event, rate, rng, aug.EVENT_FILTER_DB, limit=0.3)
         if on.saturation and rng.random() < 0.25:
-            event = aug.saturate(event, rng)
+            event = saturate(event, rng)
         length = len(event)
         if on.reverb and rng.random() < 0.35:
-            event = aug.add_reverb(event, rate, rng)  # the tail sounds on, the event ends where it ended
+            event = add_reverb(event, rate, rng)  # the tail sounds on, the event ends where it ended
         return event, length
 
     def _place(
@@ -184,7 +156,7 @@ class ChunkSampler:
     ) -> None:
         label = int(rng.integers(len(self.sources.classes)))
         event, length = self._event(rng, label)
-        ebr = aug.draw_ebr(rng, self.ebrs, self.augment.ebr_range)
+        ebr = draw_ebr(rng, self.ebrs, self.augment.ebr_range)
         if self.augment.cut_events:
             onset = int(rng.integers(-int(0.6 * length), len(wave) - min(length, int(0.1 * len(wave))) + 1))
         else:
@@ -199,39 +171,74 @@ class ChunkSampler:
         targets[frame_targets(onset / hop, (onset + length) / hop, self.frames, MARGIN), label] = 1.0
 
 
-def prefetch(chunks: Chunks, steps: Iterable[int], rank: int = 0, depth: int = 3) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) in order, made ahead by one thread. An error in the thread is raised here."""
-    ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
+def saturate(wave: Wave, rng: np.random.Generator) -> Wave:
+    """Overload: tanh, same peak, the drive log-uniform in aug.DRIVE."""
+    peak = np.float32(np.max(np.abs(wave), initial=0.0))
+    if peak == 0.0:
+        return wave
+    drive = np.float32(np.exp(rng.uniform(*np.log(aug.DRIVE))))
+    return np.tanh(wave * (drive / peak)) * (peak / np.tanh(drive))
 
-    def put(item: tuple[int, Batch] | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
 
-    def work() -> None:
-        try:
-            for step in steps:
-                if not put((step, chunks.batch(step, rank))):
-                    return
-            put(None)
-        except BaseException as error:  # handed to the consumer
-            put(error)
+def knocks(rng: np.random.Generator, rate: int, longest: int) -> Wave:
+    """Steps, knocks or clatter, (n,) with n <= longest: a series of alike strokes on one made-up body.
 
-    thread = threading.Thread(target=work, name="mtfa-fast-chunks", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    A stroke is a click and the body's decaying resonances; much shorter than a shot, and without its tail.
+    """
+    time = np.arange(min(longest, int(0.15 * rate))) / rate
+    modes = int(rng.integers(2, 8))
+    hz = aug.KNOCK_HZ[0] * (aug.KNOCK_HZ[1] / aug.KNOCK_HZ[0]) ** rng.random(modes)
+    short, long = aug.KNOCK_DECAY_SECONDS
+    decay = short * (long / short) ** rng.random(modes)
+    click = np.exp(rng.uniform(*np.log((0.0005, 0.008))))
+    spacing = np.exp(rng.uniform(*np.log((0.06, 0.7)))) * rate
+    count = min(int(rng.integers(1, 9)), 1 + int((longest - len(time)) / (1.5 * spacing)))
+    wave = np.zeros(longest, np.float32)
+    place = 0.0
+    for _ in range(count):
+        levels = rng.normal(0.0, 1.0, modes) / modes
+        stroke = levels @ (np.sin(2.0 * np.pi * hz[:, None] * time) * np.exp(-time / decay[:, None]))
+        stroke += rng.uniform(0.1, 1.0) * rng.standard_normal(len(time)) * np.exp(-time / click)
+        start = int(place)
+        wave[start : start + len(time)] += (10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)) * stroke[: longest - start]
+        place += spacing * rng.uniform(0.7, 1.3)
+    return wave[: int(place) + len(time)]
+
+
+def add_reverb(wave: Wave, rate: int, rng: np.random.Generator) -> Wave:
+    """In a made-up room: the direct sound plus decaying noise, (n,) -> (n + up to 0.4 s,)."""
+    decay = np.exp(rng.uniform(*np.log(aug.REVERB_SECONDS)))
+    length = int(min(decay, 0.4) * rate)
+    time = np.arange(length) / rate
+    tail = rng.standard_normal(length).astype(np.float32) * np.exp(-6.9 * time / decay)
+    tail *= 10.0 ** (rng.uniform(-15.0, 3.0) / 20.0) / np.sqrt(np.sum(np.square(tail)))
+    delay = int(rng.uniform(0.001, 0.02) * rate)
+    tail[:delay] = 0.0
+    tail[0] = 1.0
+    size = aug.fast_length(len(wave) + length)
+    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)
+    return wet[: len(wave) + length].astype(np.float32)
+
+
+def draw_ebr(rng: np.random.Generator, choices: tuple[float, ...], wide: bool) -> float:
+    """EBR in dB: one of ``choices``, or with ``wide`` from aug.EBR_DB, one in five from aug.EBR_LOUD_DB."""
+    if not wide:
+        return float(rng.choice(choices))
+    return float(rng.uniform(*(aug.EBR_LOUD_DB if rng.random() < 0.2 else aug.EBR_DB)))
+
+
+def hide(rng: np.random.Generator, frames: int, bands: int) -> NDArray[np.bool_]:
+    """SpecAugment: True where (frames, bands) are hidden, up to two stripes of bands and two short ones of frames."""
+    hidden = np.zeros((frames, bands), bool)
+    for _ in range(rng.integers(0, 3)):
+        width = int(rng.integers(1, bands // 8 + 1))
+        start = int(rng.integers(0, bands - width + 1))
+        hidden[:, start : start + width] = True
+    for _ in range(rng.integers(0, 3)):
+        width = int(rng.integers(1, 9))  # 160 ms at most: an onset stays findable
+        start = int(rng.integers(0, max(1, frames - width + 1)))
+        hidden[start : start + width] = True
+    return hidden
 
 
 def _at_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
