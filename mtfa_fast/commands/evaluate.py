@@ -83,7 +83,7 @@ def evaluate(
     for name, path in (("--output", output), ("--keep", keep), ("--figure", figure)):
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
-        require_writable(name, path, inputs=[mixtures, weights, *(events or [])], overwrite=overwrite)
+        require_writable(name, path, inputs=[*filter(None, [mixtures, weights]), *(events or [])], overwrite=overwrite)
     failed = 0
     with usage_errors():
         from ..files import write_json
