@@ -175,6 +175,7 @@ def test_script_survives_its_steps_and_ends_with_a_summary(tmp_path: Path) -> No
         "conv",
         "racecheck",
         "without_caching",
+        "compiled",
     ]
 
 
