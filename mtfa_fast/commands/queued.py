@@ -111,12 +111,13 @@ class Queued:
         return ", ".join(filter(None, parts))
 
     def _read(self) -> None:
-        lost = 0
+        lost, told = 0, -BEHIND_SECONDS
         try:
             for block in self._source:
-                if (now := getattr(self._source, "lost_blocks", 0)) > lost:
+                now = getattr(self._source, "lost_blocks", 0)
+                if now > lost and time.monotonic() - told >= BEHIND_SECONDS:
                     say(f"the device lost sound: {now - lost}x before {datetime.now().astimezone():%H:%M:%S}")
-                    lost = now
+                    lost, told = now, time.monotonic()
                 with self._room:
                     while self._waiting > MOST_SECONDS * self._source.rate and not self._stopped:
                         self._room.wait(1.0)

@@ -389,9 +389,9 @@ def test_a_real_sound_library_with_alsas_null_device(folder: Path) -> None:
     (folder / "asound.conf").write_text('pcm.!default { type null hint { show on description "silence" } }\n')
     listener = start("--device", "default", "--rate", str(RATE), env=os.environ | {"ALSA_CONFIG_PATH": "asound.conf"})
     assert listener.stderr and listener.stderr.readline().startswith("listening: 8000 Hz, 1 channel")
-    time.sleep(1.5)
+    time.sleep(3.0)
     listener.send_signal(signal.SIGTERM)
     out, err = listener.communicate(timeout=60)
     assert listener.returncode == 0, err
     assert {json.loads(line)["onset"] for line in out.splitlines()} == {0.0}
-    assert re.search(r"[1-9]\.\d s heard, 2 events", err)
+    assert re.search(r"\d (s|min|h) heard, 2 events", err), err  # nothing paces this device
