@@ -84,9 +84,11 @@ def examine(file: BinaryIO, size: int) -> Mended | None:
 def _chunks(file: BinaryIO, form: _Form, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, first byte and stated size of each chunk from ``begin`` on."""
     for _ in range(_MAX_CHUNKS):
-        file.seek(begin)
         length = form.name + struct.calcsize(form.size)
-        head = file.read(length) if begin + length <= end else b""
+        if begin + length > end:
+            return
+        file.seek(begin)
+        head = file.read(length)
         if len(head) < length:
             return
         stated = struct.unpack(form.size, head[form.name :])[0] - (length if form.whole else 0)

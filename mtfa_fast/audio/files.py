@@ -58,12 +58,18 @@ _UNREAD = 1 << 16  # bytes behind that end that may be a tag
 
 
 class _File(soundfile.SoundFile):
+    heard = False  # from its first sample to its last
+
     def seekable(self) -> bool:
         # Otherwise every read is followed by a seek, which streams of unknown length refuse.
         return False
 
 
 _Sound: TypeAlias = _File | AvFile
+
+
+class _NotSearchable(AudioError):
+    """A decoder did not find its way to a later sample, as in FLACs with something behind them."""
 
 
 def blocks(
@@ -104,13 +110,23 @@ def read_part(path: str | os.PathLike[str], target_rate: int, begin: int, end: i
     _require_rate("target_rate", target_rate)
     if not 0 <= begin <= end:
         raise ValueError(f"begin, end: got {begin}, {end}, allowed: 0 <= begin <= end")
+    try:
+        return _part(path, target_rate, begin, end, search=True)
+    except _NotSearchable:
+        return _part(path, target_rate, begin, end, search=False)
+
+
+def _part(path: str | os.PathLike[str], target_rate: int, begin: int, end: int, *, search: bool) -> np.ndarray:
     kept, passed = [np.zeros(0, np.float32)], 0
     with opened(path) as source:
         for sound in _sounds(source):
-            stated = sound.frames < _UNKNOWN_FRAMES and _SEARCHABLE.fullmatch(sound.subtype) is not None
+            searchable = sound.frames < _UNKNOWN_FRAMES and _SEARCHABLE.fullmatch(sound.subtype) is not None
             first, offset = 0, None
-            if stated and sound.samplerate == target_rate and begin > passed:
-                first = min(begin - passed, sound.frames)
+            if search and searchable and sound.samplerate == target_rate and begin > passed:
+                first = begin - passed
+                if first >= sound.frames > 0:
+                    passed += sound.frames
+                    continue
                 offset = _offset(sound, source.name)
             mono = _decode(sound, source.name, _PART_SECONDS, first)
             done = passed + first
@@ -226,13 +242,12 @@ def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
         with sound:
             yield _checked(sound, source.name)
             reached, flac = part.start + content.tell(), sound.format == "FLAC"
-            ended = sound.frames < _UNKNOWN_FRAMES
         if flac:
             following = streams.next_flac(source.file, max(part.start + 4, reached - _AHEAD), source.size)
             if following is not None:
                 text = f"another recording begins behind {following} bytes, both are read as one"
                 yield from _parts(source, [containers.Mended(b"", following, source.size - following, text)])
-            elif ended and source.size - reached > _UNREAD:
+            elif sound.heard and sound.frames < _UNKNOWN_FRAMES and source.size - reached > _UNREAD:
                 warn(source.name, f"{source.size - reached} bytes lie behind its stated end and are not read")
 
 
@@ -251,7 +266,10 @@ def _decode(
     """Mono blocks at the file's own rate, from sample ``first`` on."""
     rate, stated, done = sound.samplerate, sound.frames, first
     if isinstance(sound, _File) and first:
-        sound.seek(first)
+        try:
+            sound.seek(first)
+        except soundfile.LibsndfileError as error:
+            raise _NotSearchable(f"{name}: cannot be searched, damaged ({error.error_string})") from None
     mixer = Mixer(sound.channels, channel, name)
     size = max(1, min(int(block_seconds * rate), _BLOCK_VALUES // sound.channels))
     # Asked for more than its length, a FLAC decoder runs into whatever lies behind.
@@ -269,6 +287,8 @@ def _decode(
         raise AudioError(f"{name}: holds no samples")
     if done < stated < _UNKNOWN_FRAMES and sound.format not in (*_STREAM_FORMATS, "AV"):
         raise AudioError(f"{name}: truncated: header states {stated / rate:.3f} s, file holds {done / rate:.3f} s")
+    if isinstance(sound, _File):
+        sound.heard = not first
     mixer.finish()
 
 
