@@ -83,7 +83,9 @@ def _spread(items: Sequence[_Item], count: int, must: set[str]) -> list[int]:
     members = _components(items)
     total = Counter(item.what for item in items)
     shares = [{what: n / total[what] for what, n in Counter(items[i].what for i in group).items()} for group in members]
-    order = sorted(range(len(members)), key=lambda g: (-sum(shares[g].values()), items[members[g][0]].name))
+    names = [min(items[i].origin.group for i in group) for group in members]
+    # Not by the file's name: a pack has others, and the same folds.
+    order = sorted(range(len(members)), key=lambda g: (-sum(shares[g].values()), names[g]))
     load = [defaultdict[str, float](float) for _ in range(count)]
     place = [0] * len(items)
     for g in order:

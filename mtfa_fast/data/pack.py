@@ -137,11 +137,16 @@ def write_pack(
         known = {"part": "background", "kind": b.scene, "group": b.group, "recording": b.recording}
         more = {"name": b.name, "marks": sorted(b.marks)}
         jobs.append((known | more, _whole(b.path), _rate_for(b.path), compression))
-    for paths in others.kinds if others else ():
+    for number, paths in enumerate(others.kinds if others else ()):
         assert others
         for p in paths:
             origin = others.origins.get(p, Origin(str(p)))
-            known = {"part": "distractor", "kind": p.parent.name, "group": origin.group, "recording": origin.recording}
+            known = {
+                "part": "distractor",
+                "kind": f"{number} {p.parent.name}",
+                "group": origin.group,
+                "recording": origin.recording,
+            }
             jobs.append((known, _whole(p), _rate_for(p), compression))
     entries, blobs, done = [], [], 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:

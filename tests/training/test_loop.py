@@ -204,10 +204,10 @@ def test_a_pack_is_all_that_a_run_needs(sources: Path, tmp_path: Path) -> None:
     assert size == file.stat().st_size
     packed, there = (
         open_chunks(config(where, tmp_path, folds=3, fold=2, **more), torch.device("cpu"))[0]
-        for where, more in ((file, {}), (sources, {}))
+        for where, more in ((file, {}), (sources, {"distractors": str(others)}))
     )
     assert isinstance(packed, ChunkSampler) and isinstance(there, ChunkSampler)
-    assert [Path(n.split(" from")[0]).parent.name for n in packed.bank.names][-1] == "hum"
+    assert [Path(n.split(" from")[0]).parent.name for n in packed.bank.names][-1] == "0 hum"
     own = [len(w) for _, w in there.bank.waves()]
     assert [len(w) for _, w in packed.bank.waves()][: len(own)] == own
     for (_, mine), (name, wave) in zip(packed.bank.waves(), there.bank.waves(), strict=False):

@@ -200,7 +200,7 @@ def test_microphones_are_filter_waves() -> None:
     assert error.max() < 0.7 and error[1_000:7_000].max() < 0.02  # knees are round within 5 Hz
     assert np.abs(decibels[1, 20_000:] - knots[-1]).max() < 6 * aug.EVENT_FILTER_DB
     flat = Curve(np.zeros(aug.KNOTS))
-    wave = 0.3 * rng.standard_normal(3_000)
+    wave = 0.1 * rng.standard_normal(3_000)
     (same,) = renderer(wave).disguised([Piece(0, 0, 3_000, 3_000, 3_000, curve=flat)])
     np.testing.assert_allclose(same, np.clip(wave, -1, 1), atol=2e-5)
 
