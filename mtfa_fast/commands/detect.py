@@ -29,7 +29,10 @@ LONG_SECONDS = 120.0  # of audio; below, no progress bar is worth its flicker
 def detect(
     files: Annotated[
         list[str],
-        Parameter(help="Recordings, folders or quoted patterns such as 'day*/*.wav'; - reads standard input."),
+        Parameter(
+            help="Recordings, folders or quoted patterns such as 'day*/*.wav'; -: standard input.",
+            allow_leading_hyphen=True,
+        ),
     ],
     /,
     *,
@@ -73,6 +76,9 @@ def detect(
 
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
+    for file in files:
+        if file.startswith("-") and file != "-":
+            raise UsageError(f"Unknown option: {file} (a file of that name: ./{file})")
     found = discover(files, recursive=recursive)
     try:
         path = find(weights)

@@ -225,3 +225,43 @@ def test_help_and_broken_pipe_in_a_process_of_their_own(folder: Path) -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (0.04, 99.9, 100, 5_999, 10_800)] == ["0.0 s", "99.9 s", "1.7 min", "100.0 min", "3.0 h"]
+
+
+def test_standard_input_is_a_recording(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtfa_fast.__file__).parents[1])}
+    command = [sys.executable, "-m", "mtfa_fast", "detect", "-", "-t", "0", "--weights", "w.safetensors"]
+    done = subprocess.run(
+        [*command, "--format", "json"], input=Path("day/a.wav").read_bytes(), capture_output=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    [answer] = json.loads(done.stdout)
+    assert (answer["file"], answer["duration"]) == ("-", 2.0)
+    done = subprocess.run(command, input=b"", capture_output=True, text=False, env=environment)
+    assert done.returncode == 1 and b"error: -: cannot be decoded" in done.stderr
+
+
+def test_a_channel_is_chosen_and_warnings_are_lines_said_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wave = knock(2.0, 1.0)
+    soundfile.write("opposite.wav", np.stack([wave, -wave], 1), RATE, subtype="FLOAT")
+    assert detect("opposite.wav", "./opposite.wav", "--format", "tsv") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("warning: opposite.wav: its 2 channels cancel") == 1 and "levels.py" not in err
+    for channel in ("0", "max"):
+        assert detect("opposite.wav", "--format", "tsv", "--channel", channel) == 0
+        out, err = capsys.readouterr()
+        assert out.splitlines() == [f"opposite.wav\t1.000\t1.200\t{label}" for label in ("loud", "audible")]
+        assert "warning" not in err
+    assert detect("opposite.wav", "--channel", "2") == 1
+    assert "opposite.wav: channel: got 2, allowed: 0 to 1" in capsys.readouterr().err
+    assert detect("opposite.wav", "--channel", "-1") == 2
+
+
+def test_linked_folders_and_pipes_in_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "link").symlink_to(folder / "night")
+    (folder / "night" / "back").symlink_to(folder)
+    os.mkfifo(folder / "pipe.wav")
+    found = discover(["day"], recursive=True)
+    assert [r.path for r in found.recordings] == ["day/a.wav", "day/b.flac", "day/link/a.wav"]
+    assert found.skipped["folder(s) linked twice"] == 2 and found.skipped["pipes and devices"] == 1
+    assert discover(["day"]).skipped["folder(s) (--recursive searches them)"] == 2
