@@ -54,7 +54,7 @@ _STREAM_FORMATS = ("MP3", "MPEG", "OGG")
 # Codings in which a sample does not depend on how the decoder came there. FLAC's are the PCM ones.
 _SEARCHABLE = re.compile("PCM_.*|FLOAT|DOUBLE|ULAW|ALAW")
 _AHEAD = 1 << 20  # bytes that a decoder may have read beyond the end of a FLAC stream
-_UNREAD = 1 << 16  # bytes behind that end that may be a tag
+_UNREAD = 1 << 14  # bytes behind that end that may be a tag, or read ahead
 
 
 class _File(soundfile.SoundFile):
@@ -66,6 +66,9 @@ class _File(soundfile.SoundFile):
 
 
 _Sound: TypeAlias = _File | AvFile
+# Of files of which parts are read, again and again in training: path, time of change, size, samples before the sound.
+_offsets: dict[tuple[str, int, int, int], float] = {}
+_MOST_OFFSETS = 10_000
 
 
 class _NotSearchable(AudioError):
@@ -127,7 +130,12 @@ def _part(path: str | os.PathLike[str], target_rate: int, begin: int, end: int, 
                 if first >= sound.frames > 0:
                     passed += sound.frames
                     continue
-                offset = _offset(sound, source.name)
+                state = os.stat(path)
+                key = (os.fspath(path), state.st_mtime_ns, state.st_size, passed)
+                if (offset := _offsets.get(key)) is None:
+                    if len(_offsets) >= _MOST_OFFSETS:
+                        _offsets.clear()
+                    offset = _offsets[key] = _offset(sound, source.name)
             mono = _decode(sound, source.name, _PART_SECONDS, first)
             done = passed + first
             for block in _convert(centred(mono, sound.samplerate, source.name, offset), sound.samplerate, target_rate):

@@ -87,10 +87,11 @@ def au(stated: int) -> bytes:
     return bytes(changed)
 
 
-def without_length(flac: bytes) -> bytes:
+def stating(flac: bytes, samples: int) -> bytes:
+    """The same FLAC with another total, 0 for none."""
     changed = bytearray(flac)
     changed[21] &= 0xF0
-    changed[22:26] = bytes(4)
+    changed[22:26] = struct.pack(">I", samples)
     return bytes(changed)
 
 
@@ -135,7 +136,9 @@ CASES = (
     Case("third.au", "AU that states a third", lambda: au(SIZE // 3 & ~1), WARNED, MORE),
     Case("streamed.au", "AU of unknown size", lambda: au(0xFFFFFFFF), "read"),
     Case("cut.au", "AU that states 2.2 GB", lambda: au(2_200_000_000), "refused", CUT),
-    Case("length_unknown.flac", "FLAC that states no length", lambda: without_length(FLAC), "read"),
+    Case("length_unknown.flac", "FLAC that states no length", lambda: stating(FLAC, 0), "read"),
+    Case("half_stated.flac", "FLAC that states half of its samples", lambda: stating(FLAC, SECONDS * RATE // 2),
+         WARNED, "bytes lie behind its stated end and are not read", "first half"),
     Case("joined.flac", "two FLACs joined with cat", lambda: FLAC + FLAC, WARNED, "another recording begins", times=2),
     Case("joined.ogg", "two Oggs joined with cat", lambda: PLAIN["plain.ogg"] * 2, WARNED, "2 recordings",
          "plain.ogg", 2),

@@ -28,6 +28,8 @@ EVENTS = {"babycry": 4.28, "glassbreak": 13.66, "gunshot": 22.36}
 def like(case: Case, folder: Path) -> np.ndarray:
     if case.like == "silence":
         return np.zeros(len(wave()), np.float32)
+    if case.like == "first half":
+        return wave()[: len(wave()) // 2]
     if case.like == "half":
         return wave() / 2
     plain = folder / f"good_{case.like}"
