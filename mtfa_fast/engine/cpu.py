@@ -44,7 +44,9 @@ class CpuEngine:
         self.isa: str = _core.chosen_isa()
         has_bf16 = self.isa in ("avx512bf16", "amx", "neonbf16")
         if precision == "bf16" and not has_bf16:
-            raise ValueError(f"precision: got 'bf16', allowed with {self.isa}: fp32 (bf16 needs AVX512_BF16, AMX or ARM64 with BF16)")
+            raise ValueError(
+                f"precision: got 'bf16', allowed with {self.isa}: fp32 (bf16 needs AVX512_BF16, AMX or ARM64 with BF16)"
+            )
         self.precision = ("bf16" if has_bf16 else "fp32") if precision == "auto" else precision
         self.threads: int = threads or _core.default_threads()
         self._reasons = {
