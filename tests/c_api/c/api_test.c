@@ -80,6 +80,7 @@ static void in_blocks(mtfa_detector* detector, const float* expected, size_t siz
   CHECK(mtfa_recording_finish(recording, &result) == MTFA_OK);
   CHECK(mtfa_result_probabilities(result, &probabilities, &frames, &classes) == MTFA_OK);
   CHECK(frames * classes == size && memcmp(probabilities, expected, size * sizeof(float)) == 0);
+  CHECK(mtfa_result_close(result) == MTFA_OK);
   REFUSED(MTFA_ERROR_STATE, "finished", mtfa_recording_push(recording, samples, 1));
   REFUSED(MTFA_ERROR_STATE, "finished", mtfa_recording_finish(recording, &result));
   CHECK(result == NULL);
