@@ -38,6 +38,8 @@ class Plan:
     peer_frames: int = 16_384  # peers hold whole feature maps: more frames at a time need many gigabytes
     search_frames: int = 512
     chunk: tuple[int, int] = (4, 256)  # a training step's batch and frames
+    channels: int = 32  # of the shipped network, which trains on
+    chunks: tuple[int, int] = (16, 256)
     repeats: int = 5  # of a child process
     compiled: bool = True
     hour: float = 3600.0  # seconds of audio for the memory of a long recording
@@ -57,6 +59,7 @@ class Plan:
             peer_frames=48,
             search_frames=24,
             chunk=(2, 16),
+            chunks=(3, 16),
             repeats=1,
             compiled=False,
             hour=6.0,

@@ -103,7 +103,7 @@ def budgets(experiments: list[dict[str, Any]]) -> str:
 
 def training_step(results: Results) -> str:
     """A step of the plain modules and of the fast ones, in a list's item."""
-    section, rows = results.section("training"), {row.name: row for row in results.rows("training")}
+    section, rows = results.section("training"), {row.name: row for row in results.rows("training", "training step")}
     if section is None:
         return ""
     clauses = []

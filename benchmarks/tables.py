@@ -127,6 +127,7 @@ def _others(results: Results) -> Iterator[str]:
         ("wave file of 30 s to events", "headline", "wave to events"),
         ("samples to log-mel, 30 s", "stages", "log-mel"),
         ("training step", "training", "training step"),
+        ("training step, 32 channels, 16 chunks", "training", "training step, 32 channels"),
         ("process start to first answer", "cold", "cold start"),
     ):
         yield from _pair(what, results.rows(section, part))

@@ -149,7 +149,7 @@ def test_sections_write_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture
         "instruction_sets": {"network"},
         "batches": {"network"},
         "lengths": {"network"},
-        "training": {"training step"},
+        "training": {"training step", "training step, 32 channels"},
     }
     assert run.main(["--small", "--only", ",".join(parts), "--threads", "1", "--out", str(tmp_path)]) == 0
     device = newest(tmp_path)

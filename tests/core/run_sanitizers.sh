@@ -16,7 +16,7 @@ cd "$scratch/project"
 
 MTFA_FAST_SANITIZE=address,undefined MTFA_FAST_CUDA=0 python setup.py -q build_ext --inplace
 if [ $# -eq 0 ]; then
-  set -- tests/core/test_log_mel.py tests/core/test_postprocess.py tests/core/test_isa.py tests/engine/test_cpu.py tests/backends/test_cpu.py
+  set -- tests/core/test_log_mel.py tests/core/test_postprocess.py tests/core/test_isa.py tests/engine/test_cpu.py tests/backends/test_cpu.py tests/backends/test_cpu_training.py
 fi
 # The interpreter itself is not instrumented: its leaks are its own business, and the sanitizer's library and the C++
 # library, whose exceptions it watches, must be there before it. --capture=sys lets its report out. The emulator of old CPUs does not bear a sanitizer.

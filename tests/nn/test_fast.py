@@ -218,8 +218,9 @@ def nudged(network: nn.Module, seed: int) -> nn.Module:
     return network
 
 
-def test_fifty_steps_of_training_follow_the_plain_network() -> None:
-    plain = random_network(channels=8, bands=8, hidden=8, seed=1)
+@pytest.mark.parametrize("channels", [8, 16])  # torch's convolutions, and the core's
+def test_fifty_steps_of_training_follow_the_plain_network(channels: int) -> None:
+    plain = random_network(channels=channels, bands=8, hidden=8, seed=1)
     fast = accelerate(copy.deepcopy(plain))
     exact = loss_curve(copy.deepcopy(plain), torch.float64)
     torch.testing.assert_close(loss_curve(copy.deepcopy(fast), torch.float64), exact, rtol=0, atol=1e-12)

@@ -39,6 +39,9 @@ TINY = Config(
     (ClassConfig("low"), ClassConfig("high")),
 )
 
+# Of channels that the CPU's kernels for training take.
+WIDE = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, channels=16))
+
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -368,7 +371,7 @@ def test_two_processes_train_one_network(sources: Path, tmp_path: Path) -> None:
 import atexit, os, hashlib
 from pathlib import Path
 import mtfa_fast.training.loop as training
-from tests.training.test_loop import config
+from tests.training.test_loop import WIDE, config
 step = training._Run.step
 def spy(run, model, number, batch):
     loss = step(run, model, number, batch)
@@ -382,7 +385,8 @@ def threads():
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     (Path({str(tmp_path)!r}) / f"threads{{os.environ['RANK']}}.txt").write_text(" ".join(names))
 atexit.register(threads)  # before train, so that it runs after the group was left
-training.train(config(Path({str(sources)!r}), Path({str(tmp_path / "run")!r}), epochs=2, steps_per_epoch=2, threads=1))
+sources, output = Path({str(sources)!r}), Path({str(tmp_path / "run")!r})
+training.train(config(sources, output, epochs=2, steps_per_epoch=2, threads=1, config=WIDE))
 """)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(launch, env=ENVIRONMENT, capture_output=True, text=True, check=False)
