@@ -9,6 +9,7 @@ void register_features(py::module_& m);
 void register_ops(py::module_& m);
 void register_postprocess(py::module_& m);
 void register_runtime(py::module_& m);
+void register_training(py::module_& m);
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The torch-free C++ core of mtfa-fast.";
@@ -17,5 +18,6 @@ PYBIND11_MODULE(_core, m) {
   register_postprocess(m);
   register_engine(m);
   register_ops(m);
+  register_training(m);
   register_benchmark(m);
 }
