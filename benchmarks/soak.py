@@ -99,6 +99,7 @@ def main() -> int:
     early = max(mb for at, mb in memory if at < max(options.seconds / 4, memory[0][0] + 1e-9) or at == memory[0][0])
     late = max(mb for at, mb in memory if at >= options.seconds / 2)
     print(f"{done} recordings in {time.monotonic() - start:.0f} s, {wrong} other answers than alone")
+    print("memory over time, MB:", *(f"{mb:.0f}" for _, mb in memory))
     print(f"memory: {early:.0f} MB at most in the first quarter, {late:.0f} MB in the second half")
     flat = late - early <= options.most_mb
     print("flat" if flat else f"grows by more than {options.most_mb:g} MB")
