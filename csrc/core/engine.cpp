@@ -1,6 +1,8 @@
 #include "core/engine.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "core/stages.h"
@@ -19,17 +21,17 @@ struct Engine::State {
 };
 
 Engine::Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa,
-               bool bf16)
-    : shape_(shape), log_mel_(std::move(log_mel)) {
+               Precision precision)
+    : shape_(shape), keeps_nan_(precision != Precision::int8), log_mel_(std::move(log_mel)) {
   const Kernels& kernels = kernels_of(isa);
-  if (bf16 && !kernels.bf16) {
-    throw std::invalid_argument(std::string("precision: got bf16, allowed with ") + name(isa) + ": fp32");
+  if (precision == Precision::bf16 && !kernels.bf16) {
+    throw std::invalid_argument(std::string("precision: got bf16, allowed with ") + name(isa) + ": fp32, int8");
   }
   const float* mean = tensors.get("mean", {shape.mel_bands});
   const float* std = tensors.get("std", {shape.mel_bands});
   mean_.assign(mean, mean + shape.mel_bands);
   std_.assign(std, std + shape.mel_bands);
-  trunk_ = pack_trunk(shape, tensors, kernels, bf16);
+  trunk_ = pack_trunk(shape, tensors, kernels, isa, precision);
   recurrent_ = std::make_shared<const RecurrentWeights>(shape, tensors, kernels);
 }
 
@@ -82,6 +84,13 @@ std::vector<std::string> Engine::stage_names() const {
   return names;
 }
 
+std::vector<std::string> Engine::map_names() const {
+  auto state = take();
+  std::vector<std::string> names = state->trunk->map_names();
+  give_back(std::move(state));
+  return names;
+}
+
 Engine::Map Engine::tap(const std::string& name, const float* log_mel, int64_t frames, ThreadPool& pool) const {
   Map map;
   Stream stream(std::shared_ptr<const Engine>(std::shared_ptr<const Engine>(), this));
@@ -126,6 +135,7 @@ void Stream::push_log_mel(const float* rows, int64_t count, ThreadPool& pool) {
     const float* row = rows + i * bands;
     float* to = state_->trunk->next_input(pending_);
     for (int d = 0; d < bands; ++d) to[d] = (row[d] - engine_->mean_[d]) / engine_->std_[d];
+    if (!engine_->keeps_nan_) lost_ |= !std::all_of(to, to + bands, [](float x) { return std::isfinite(x); });
     ++frames_;
     if (++pending_ == kBandRows) band(pool);
   }
@@ -188,6 +198,7 @@ void Stream::close(ThreadPool& pool) {
 void Stream::probabilities(float* out, ThreadPool& pool) {
   if (!closed_) throw std::logic_error("stream: open, allowed: closed");
   state_->recurrent.run((frames_ + 7) / 8 * 8, frames_, out, pool);
+  if (lost_) std::fill_n(out, frames_ * engine_->shape_.classes, std::numeric_limits<float>::quiet_NaN());
 }
 
 }  // namespace mtfa

@@ -10,6 +10,7 @@
 namespace mtfa {
 
 enum class Variant { mtfa, resatt, res };
+enum class Precision { fp32, bf16, int8 };
 
 struct NetworkShape {
   Variant variant;
@@ -31,6 +32,8 @@ class Tensors {
   void add(const std::string& name, Tensor tensor) { tensors_[name] = std::move(tensor); }
   // Throws std::invalid_argument naming the tensor when it is missing or has another shape.
   const float* get(const std::string& name, const std::vector<int64_t>& shape) const;
+  // The same, and throws unless every value is finite and above zero.
+  const float* get_steps(const std::string& name, const std::vector<int64_t>& shape) const;
 
  private:
   std::map<std::string, Tensor> tensors_;
