@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..engine.quantization import transform
+from ..engine.cpu import CpuEngine
+from ..engine.fold import fold
+from ..engine.quantization import pooled, transform
+from ..weights import Weights, map_of, quantized_convolutions
+from .comparison import Check
 
 WEIGHT_MAX = 63  # seven bits: with them no instruction set's products overflow
 _ROWS = np.array([[-1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # Winograd's G
@@ -32,7 +36,7 @@ def conv3x3(
     frames, bands, channels = feature_map.shape
     data, unit = quantized_input(feature_map, steps)
     weights, scales = quantized_weights(weight, unit, steps.out)
-    sums = np.matmul(data.transpose(0, 2, 1).astype(np.int64), weights.astype(np.int64))  # (24, blocks, C)
+    sums = np.matmul(data.transpose(0, 2, 1).astype(np.float64), weights)  # (24, blocks, C), exact integers
     scaled = sums.astype(np.float32) * scales[:, None, :]
     m = scaled.reshape(4, 6, -(-frames // 2), -(-bands // 4), channels)
     rows = np.stack([m[0] + m[1] + m[2], m[1] - m[2] + m[3]])  # (2, 6, T / 2, D / 4, C)
@@ -68,3 +72,33 @@ def quantized_weights(weight: np.ndarray, unit: np.ndarray, out: np.ndarray) -> 
     largest = np.abs(columns).max(1, keepdims=True)
     one = np.where(largest > 0, largest / WEIGHT_MAX, 1)
     return np.rint(columns / one), (one[:, 0] / out.astype(np.float64)).astype(np.float32)
+
+
+def check_convolutions(engine: CpuEngine, weights: Weights, source: str, log_mel: np.ndarray) -> Check:
+    """Every 8-bit convolution on the very maps that the engine gave it: how many values are not the definition's."""
+    tensors, network = fold(weights), weights.config.network
+    maps = {name: engine.tap(name, log_mel) for name in engine.map_names()}
+
+    def step(stage: str) -> np.ndarray:
+        return weights.steps[f"int8.step.{map_of(network, stage)}"]
+
+    def counts(stage: str) -> np.ndarray:
+        return np.rint(maps[stage] / step(stage)).astype(np.uint8)
+
+    wrong: dict[str, int] = {}
+    for name, stage in quantized_convolutions(weights.config).items():
+        block, _, leaf = name.rpartition(".")
+        read, out = counts(stage), block if leaf == "conv2" else name
+        residual, steps = None, Steps(step(stage), weights.steps[f"int8.transformed.{name}"], step(out))
+        if block.endswith("low_in") and leaf == "conv1":
+            read = pooled(read)
+        if leaf == "conv2":
+            whence = quantized_convolutions(weights.config)[f"{block}.conv1"]
+            residual, steps = counts(whence), steps._replace(residual=step(whence))
+            if block.endswith("low_in"):
+                residual = pooled(residual)
+        want = conv3x3(read, tensors[f"{name}.weight"], tensors[f"{name}.bias"], steps, residual)
+        wrong[name] = int(np.count_nonzero(want != counts(out)))
+    worst = max(wrong, key=lambda name: wrong[name])
+    note = f"values that differ in {len(wrong)} convolutions" + (f", most in {worst}" if wrong[worst] else "")
+    return Check("8-bit convolutions", source, float(sum(wrong.values())), 0.0, note)

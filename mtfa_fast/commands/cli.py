@@ -18,6 +18,7 @@ from .detect import detect
 from .evaluate import evaluate
 from .experiment import experiment
 from .info import info
+from .quantize import quantize
 from .synthesize import synthesize
 from .train import train
 from .tune import tune
@@ -31,7 +32,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-... and --empty-... twins
     suppress_keyboard_interrupt=False,
 )
-for _command in (detect, train, evaluate, tune, synthesize, experiment, visualize, verify, bench, info):
+for _command in (detect, train, evaluate, tune, quantize, synthesize, experiment, visualize, verify, bench, info):
     app.command(_command)
 
 

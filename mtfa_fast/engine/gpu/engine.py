@@ -69,8 +69,9 @@ class GpuEngine:
         batch_frames: int = BATCH_FRAMES,
         timer: Timer = seconds,
     ) -> None:
-        if precision not in (*PRECISIONS, "fp16"):
-            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}, fp16")
+        if precision not in (allowed := ("auto", *DTYPES)):
+            also = " (int8 runs on a CPU)" if precision == "int8" else ""
+            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(allowed)}{also}")
         if backend not in BACKENDS:
             raise ValueError(f"backend: got {backend!r}, allowed: {', '.join(BACKENDS)}")
         if not isinstance(batch_frames, int) or batch_frames < SIZES[-1]:
