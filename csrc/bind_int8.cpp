@@ -42,8 +42,7 @@ struct PaddedMap {
         memory(static_cast<size_t>((rows + 3) * stride + kReadAhead * padded)) {
     if (!map) return;
     for (py::ssize_t t = 0; t < rows; ++t) {
-      for (py::ssize_t x = 0; x < width; ++x)
-        std::copy_n(map->data(t, x, 0), channels, row(t) + (x + 1) * padded);
+      for (py::ssize_t x = 0; x < width; ++x) std::copy_n(map->data(t, x, 0), channels, row(t) + (x + 1) * padded);
     }
   }
   uint8_t* row(py::ssize_t t) { return memory.data() + (t + 1) * stride; }
@@ -55,7 +54,8 @@ struct PaddedMap {
 Bytes convolution(const std::string& kernels, const Bytes& map, const Floats& weight, const Floats& bias,
                   const Floats& step, const Floats& transformed_step, const Floats& out_step,
                   const std::optional<Bytes>& residual, const std::optional<Floats>& residual_step) {
-  if (map.ndim() != 3 || map.size() == 0) throw std::invalid_argument("map: allowed: (rows, width, channels), not empty");
+  if (map.ndim() != 3 || map.size() == 0)
+    throw std::invalid_argument("map: allowed: (rows, width, channels), not empty");
   const py::ssize_t rows = map.shape(0), width = map.shape(1), c = map.shape(2);
   const int channels = static_cast<int>(c);
   if (residual.has_value() != residual_step.has_value())
@@ -63,8 +63,7 @@ Bytes convolution(const std::string& kernels, const Bytes& map, const Floats& we
   if (residual && !std::equal(map.shape(), map.shape() + 3, residual->shape(), residual->shape() + residual->ndim()))
     throw std::invalid_argument("residual: allowed: the map's shape");
   const Int8Kernels& chosen = kernels_named(kernels);
-  const Int8Steps steps{checked("step", step, {c}),
-                        checked("transformed_step", transformed_step, {kInt8Positions, c}),
+  const Int8Steps steps{checked("step", step, {c}), checked("transformed_step", transformed_step, {kInt8Positions, c}),
                         checked("out_step", out_step, {c}),
                         residual_step ? checked("residual_step", *residual_step, {c}) : nullptr};
   const auto packed = pack_conv_int8(checked("weight", weight, {c, c, 3, 3}), checked("bias", bias, {c}), channels,

@@ -55,8 +55,8 @@ class Detector:
     ...     print(event.label, event.onset, event.offset)
 
     ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
-    ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too, on a CPU ``"int8"`` with weights that hold
-    calibrated steps (``mtfa-fast quantize``). ``threads``: of the C++ engine,
+    ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too, on a CPU ``"int8"`` with weights that
+    hold calibrated steps (``mtfa-fast quantize``). ``threads``: of the C++ engine,
     default the cores this process may use. One detector may be used from several threads at once. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """

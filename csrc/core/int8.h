@@ -12,9 +12,9 @@ namespace mtfa {
 // Kernels of one instruction set for 8-bit maps: VNNI's products are an addition to AVX2 and to AVX-512 that not every
 // machine has.
 struct Int8Kernels {
-  std::string name;       // the instruction set's, with "vnni" behind it for the addition
-  std::string products;   // the instruction that multiplies
-  const Kernels* table;   // the instruction set's
+  std::string name;      // the instruction set's, with "vnni" behind it for the addition
+  std::string products;  // the instruction that multiplies
+  const Kernels* table;  // the instruction set's
   TypedKernels<uint8_t> typed;
 };
 

@@ -22,7 +22,8 @@ double transformed(const float* g, int position) {
   double sum = 0;
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j)
-      sum += kRows[position / kInt8Columns][i] * kColumns[position % kInt8Columns][j] * static_cast<double>(g[3 * i + j]);
+      sum +=
+          kRows[position / kInt8Columns][i] * kColumns[position % kInt8Columns][j] * static_cast<double>(g[3 * i + j]);
   }
   return sum;
 }

@@ -129,7 +129,7 @@ class TypedTrunkWeights : public TrunkWeights {
   HourglassWeights<T> hourglass[kDepth];
   AlignedArray<V> projection, projection_of_low;  // the second only where the maps' steps differ
   AlignedArray<float> projection_bias;
-  AlignedArray<float> features_step, skip_step;  // of 8-bit maps that meet in the gate
+  AlignedArray<float> features_step, skip_step;     // of 8-bit maps that meet in the gate
   std::map<std::string, std::vector<float>> steps;  // of all 8-bit maps
   AlignedArray<V> gru_input;
   AlignedArray<float> gru_bias;
@@ -143,8 +143,8 @@ class TypedTrunkWeights : public TrunkWeights {
     const int panel = kernels.panel;
     pool.run(gru_columns / panel, [&](int i) {
       const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
-      typed_kernels<V>(kernels).dense({from, gathered_stride(), gru_input.data() + n * gru_depth, gru_bias.data() + n, out + n, gru_columns,
-                   rows, gru_depth, panel, false});
+      typed_kernels<V>(kernels).dense({from, gathered_stride(), gru_input.data() + n * gru_depth, gru_bias.data() + n,
+                                       out + n, gru_columns, rows, gru_depth, panel, false});
     });
   }
 
@@ -294,9 +294,8 @@ class TypedTrunk : public Trunk {
     if (gate_->has_masks()) {
       taps_.push_back({kMasks, gate_, bands, [this](int64_t t, float* to) { show(gate_->masks(t), bands_, "", to); }});
     }
-    taps_.push_back({"gate", gate_, bands / w.shape.pooling, [this](int64_t t, float* to) {
-                       show(gate_->row(t), bands_ / weights_->shape.pooling, "", to);
-                     }});
+    taps_.push_back({"gate", gate_, bands / w.shape.pooling,
+                     [this](int64_t t, float* to) { show(gate_->row(t), bands_ / weights_->shape.pooling, "", to); }});
     pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink));
     pipeline_.plan();
   }
@@ -342,9 +341,9 @@ class TypedTrunk : public Trunk {
   struct Tap {
     std::string name;
     const Stage* stage;
-    int width;                                     // pixels
+    int width;                                       // pixels
     std::function<void(int64_t t, float* to)> read;  // row t, (width, channels)
-    bool inner = false;                            // not the output of a module: not among stage_names()
+    bool inner = false;                              // not the output of a module: not among stage_names()
   };
 
   // Pixels as floats without the channels that fill up a vector, in the steps of the 8-bit map `name`.

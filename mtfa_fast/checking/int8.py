@@ -1,15 +1,14 @@
-"""The definition of the engine's 8-bit convolution, in NumPy: integers up to the sums, float32 in a set order from there.
+"""The engine's 8-bit convolution by definition, in NumPy: integers up to the sums, then float32 in a set order.
 
 Whatever instruction set runs, the engine's bytes are these (``csrc/core/kernels/winograd_int8.h``).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.cpu import CpuEngine
 from ..engine.fold import fold
 from ..engine.quantization import pooled, transform
 from ..weights import Weights, map_of, quantized_convolutions
@@ -74,7 +73,7 @@ def quantized_weights(weight: np.ndarray, unit: np.ndarray, out: np.ndarray) -> 
     return np.rint(columns / one), (one[:, 0] / out.astype(np.float64)).astype(np.float32)
 
 
-def check_convolutions(engine: CpuEngine, weights: Weights, source: str, log_mel: np.ndarray) -> Check:
+def check_convolutions(engine: Any, weights: Weights, source: str, log_mel: np.ndarray) -> Check:
     """Every 8-bit convolution on the very maps that the engine gave it: how many values are not the definition's."""
     tensors, network = fold(weights), weights.config.network
     maps = {name: engine.tap(name, log_mel) for name in engine.map_names()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,12 +94,12 @@ def quantize(
     return 1 if failed or found.problems else 0
 
 
-def _read(recordings: Iterable[Recording], config: Config, seconds: float) -> tuple[list[np.ndarray], int]:
+def _read(recordings: list[Recording], config: Config, seconds: float) -> tuple[list[np.ndarray], int]:
     """Raw log-mel of pieces until they are ``seconds`` long together, and how many recordings could not be read."""
     from ..audio import features, files
 
     rate, sounds, failed, left = config.features.sample_rate, list[np.ndarray](), 0, seconds
-    for recording in random.Random(0).sample(list(recordings), len(list(recordings))):
+    for recording in random.Random(0).sample(recordings, len(recordings)):
         if left <= 0:
             break
         try:
@@ -122,7 +121,7 @@ def _print_change(weights: Weights, sounds: list[np.ndarray], threads: int | Non
     features = weights.config.features
     answers = []
     for precision in ("fp32", "int8"):
-        engine = CpuEngine(weights, precision=precision, threads=threads)  # type: ignore[arg-type]
+        engine = CpuEngine(weights, precision=precision, threads=threads)
         found = [engine.probabilities(log_mel) for log_mel in sounds]
         answers.append([Result(p, weights.config, "", len(p) * features.hop / features.sample_rate) for p in found])
     off = np.concatenate([np.abs(a.probabilities - b.probabilities) for a, b in zip(*answers, strict=True)])

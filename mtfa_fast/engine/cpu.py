@@ -39,7 +39,9 @@ class CpuEngine:
         self.isa: str = _core.chosen_isa()
         has_bf16 = self.isa in ("avx512bf16", "amx")
         if precision == "bf16" and not has_bf16:
-            raise ValueError(f"precision: got 'bf16', allowed with {self.isa}: fp32, int8 (bf16 needs AVX512_BF16 or AMX)")
+            raise ValueError(
+                f"precision: got 'bf16', allowed with {self.isa}: fp32, int8 (bf16 needs AVX512_BF16 or AMX)"
+            )
         if precision == "int8" and not weights.steps:
             raise ValueError(
                 "precision: got 'int8' and weights without calibrated steps, allowed with them: fp32, bf16 "

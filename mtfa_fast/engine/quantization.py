@@ -1,13 +1,14 @@
 """Steps of 8-bit arithmetic, chosen on real recordings: what ``precision="int8"`` needs beside the weights. Torch-free.
 
-A feature map's channel holds 0 .. 255 steps of its own; a convolution's input, transformed by Winograd, -128 .. 127 steps
-of its own for each channel and position of a block (``csrc/core/kernels/int8.h``). A step is chosen so that the values
-seen fit, of maps but for the share CUT in each chunk. Both were tried: with more cut the answers are further off.
+A feature map's channel holds 0 .. 255 steps of its own; a convolution's input, transformed by Winograd, -128 .. 127
+steps of its own for each channel and position of a block (``csrc/core/kernels/int8.h``). A step is chosen so that the
+values seen fit, and of maps twice as large ones: what a map's step rounds away is little beside what a transformed
+value's does, and values cut off in sounds louder than any seen were what hurt most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,37 +16,40 @@ import numpy as np
 from ..weights import Weights, map_of, quantized_convolutions
 from .cpu import CpuEngine
 
-CUT = 1e-5
 MAP_LEVELS, TRANSFORMED_LEVELS = 255, 127
+HEADROOM = 2.0  # of maps
 SMALLEST = 1e-6  # of a channel's largest value: a channel that is always zero needs a step, too
 CHUNK_FRAMES = 1504
-# Winograd's B^T for blocks of two rows and of four columns.
-_ROWS = np.array([[-1, 0, 1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]], np.float32)
-_COLUMNS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-    np.float32,
-)
 
 
 def transform(feature_map: np.ndarray) -> np.ndarray:
     """Map (T, D, C) -> its blocks transformed, (24, C, ceil(T / 2) * ceil(D / 4)), float32; zeros around the map."""
-    frames, bands, channels = feature_map.shape
-    padded = np.pad(feature_map, ((1, 1 + frames % 2), (1, 1 + -bands % 4), (0, 0))).astype(np.float32)
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, (4, 6), axis=(0, 1))[::2, ::4]  # (T/2, D/4, C, 4, 6)
-    rows = np.tensordot(_ROWS, blocks, ([1], [3]))  # (4, T/2, D/4, C, 6)
-    found = np.tensordot(rows, _COLUMNS, ([4], [1]))  # (4, T/2, D/4, C, 6)
-    return found.transpose(0, 4, 3, 1, 2).reshape(24, channels, -1)
+    return np.stack([values.reshape(-1, values.shape[-1]).T for values in _positions(feature_map)])
+
+
+def _positions(feature_map: np.ndarray) -> Iterator[np.ndarray]:
+    """Winograd's B^T d B of blocks of two rows and four columns, a position at a time: (T / 2, D / 4, C)."""
+    frames, bands, _ = feature_map.shape
+    padded = np.pad(feature_map.astype(np.float32), ((1, 1 + frames % 2), (1, 1 + -bands % 4), (0, 0)))
+    pairs, blocks = -(-frames // 2), -(-bands // 4)
+    t = [padded[i : i + 2 * pairs : 2] for i in range(4)]
+    for row in (t[2] - t[0], t[1] + t[2], t[2] - t[1], t[3] - t[1]):
+        d = [row[:, k : k + 4 * blocks : 4] for k in range(6)]
+        even1, odd1, even2, odd2 = d[4] - 4 * d[2], d[3] - 4 * d[1], d[4] - d[2], 2 * (d[3] - d[1])
+        yield 4 * d[0] - 5 * d[2] + d[4]
+        yield even1 + odd1
+        yield even1 - odd1
+        yield even2 + odd2
+        yield even2 - odd2
+        yield 4 * d[1] - 5 * d[3] + d[5]
 
 
 def calibrate(
-    weights: Weights, log_mels: Iterable[np.ndarray], *, threads: int | None = None, done: Callable[[], None] | None = None
+    weights: Weights,
+    log_mels: Iterable[np.ndarray],
+    *,
+    threads: int | None = None,
+    done: Callable[[], None] | None = None,
 ) -> Weights:
     """``weights`` with steps for int8, chosen on raw log-mel (T, D) of some recordings.
 
@@ -71,11 +75,13 @@ def _note(engine: CpuEngine, log_mel: np.ndarray, largest: dict[str, np.ndarray]
         seen.setdefault(stage, []).append(convolution)
     for stage in engine.map_names():
         values = engine.tap(stage, log_mel)
-        _raise_to(largest, f"int8.step.{map_of(network, stage)}", _cut(values.reshape(-1, values.shape[-1]).T))
+        _raise_to(largest, f"int8.step.{map_of(network, stage)}", values.max((0, 1)))
         for convolution in seen.get(stage, ()):
             # What a convolution behind a pooling reads is the pooled map.
             read = pooled(values) if convolution.endswith("low_in.conv1") else values
-            _raise_to(largest, f"int8.transformed.{convolution}", np.abs(transform(read)).max(-1))
+            _raise_to(
+                largest, f"int8.transformed.{convolution}", np.stack([np.abs(v).max((0, 1)) for v in _positions(read)])
+            )
 
 
 def pooled(values: np.ndarray) -> np.ndarray:
@@ -85,18 +91,11 @@ def pooled(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _cut(values: np.ndarray) -> np.ndarray:
-    """The largest along the last axis, but for the share CUT of it."""
-    last = values.shape[-1] - 1 - int(values.shape[-1] * CUT)
-    found: np.ndarray = np.partition(values, last, axis=-1)[..., last]
-    return found
-
-
 def _raise_to(largest: dict[str, np.ndarray], name: str, values: np.ndarray) -> None:
     largest[name] = np.maximum(largest[name], values) if name in largest else values
 
 
 def _step(name: str, largest: np.ndarray) -> np.ndarray:
-    levels = MAP_LEVELS if name.startswith("int8.step.") else TRANSFORMED_LEVELS
     floor = max(float(largest.max()), 1.0) * SMALLEST
-    return (np.maximum(largest, floor) / levels).astype(np.float32)
+    one = HEADROOM / MAP_LEVELS if name.startswith("int8.step.") else 1 / TRANSFORMED_LEVELS
+    return (np.maximum(largest, floor) * one).astype(np.float32)

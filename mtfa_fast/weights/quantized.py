@@ -20,7 +20,7 @@ def map_of(network: NetworkConfig, stage: str) -> str:
 
 
 def quantized_convolutions(config: Config) -> dict[str, str]:
-    """Every convolution that runs in 8 bits, with the stage whose map it reads (``low_in``: of which the pooled map)."""
+    """Every convolution that runs in 8 bits, with the stage whose map it reads (``low_in``: the pooled map)."""
     found = {}
     for block, source in _blocks(config.network.variant):
         found[f"{block}.conv1"] = source

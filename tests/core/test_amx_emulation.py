@@ -29,7 +29,7 @@ FLAGS = [
 @pytest.mark.skipif("avx512" not in _core.available_isas(), reason="the vector half of the AMX kernels needs AVX-512")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the emulation with (apt install g++)")
 def test_bytes_on_emulated_tiles(tmp_path: Path) -> None:
-    """The 8-bit convolution by tiles against the portable one, which tests/core/test_int8.py holds to its definition."""
+    """The 8-bit convolution by tiles against the portable one, which test_int8.py holds to its definition."""
     core, parts = ROOT / "csrc" / "core", []
     vectors = ["-DMTFA_EMULATE_AMX", "-DMTFA_ISA_NAMESPACE=amx", "-mavx2", "-mavx512f", "-mavx512bw", "-mavx512vl"]
     plain = ["-DMTFA_ISA_NAMESPACE=portable"]

@@ -1,4 +1,4 @@
-"""The 8-bit convolution: every instruction set makes the bytes of the definition in NumPy, also where values saturate."""
+"""The 8-bit convolution: every instruction set makes the bytes of its definition, also where values saturate."""
 
 from __future__ import annotations
 
@@ -24,13 +24,22 @@ class Case:
         self.bias = rng.standard_normal(channels).astype(np.float32)
         step, residual, out = rng.uniform(0.005, 0.02, (3, channels)).astype(np.float32)
         largest = np.abs(transform(self.map * step)).max(-1) + 0.1
-        self.steps = Steps(step, (largest * rng.uniform(0.6, 1.1, largest.shape) / 127).astype(np.float32), out, residual)
+        self.steps = Steps(
+            step, (largest * rng.uniform(0.6, 1.1, largest.shape) / 127).astype(np.float32), out, residual
+        )
 
     def run(self, kernels: str, *, residual: bool = True) -> np.ndarray:
         s = self.steps
         more = (self.residual, s.residual) if residual else ()
         return _core.int8_conv3x3(
-            kernels, self.map, self.weight, self.bias, s.map, s.transformed, s.out, *more  # type: ignore[arg-type]
+            kernels,
+            self.map,
+            self.weight,
+            self.bias,
+            s.map,
+            s.transformed,
+            s.out,
+            *more,  # type: ignore[arg-type]
         )
 
     def definition(self, *, residual: bool = True) -> np.ndarray:

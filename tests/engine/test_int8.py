@@ -81,7 +81,9 @@ def test_instruction_sets_make_the_same_maps_of_the_same_stem(monkeypatch: pytes
         if np.array_equal(*stems):
             for name, values in maps.items():
                 np.testing.assert_array_equal(values, found["portable"][name], err_msg=f"{isa} {name}")
-    assert sum(np.array_equal(maps["stem"], found["portable"]["stem"]) for maps in found.values()) > 1 or len(found) == 1
+    assert (
+        sum(np.array_equal(maps["stem"], found["portable"]["stem"]) for maps in found.values()) > 1 or len(found) == 1
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -106,7 +108,7 @@ def test_maps_far_beyond_their_steps_saturate() -> None:
 
 
 def test_weights_without_steps_are_refused_and_auto_is_not_int8() -> None:
-    weights, log_mel = quantized("c10", 8)
+    weights, _ = quantized("c10", 8)
     with pytest.raises(ValueError, match="precision: got 'int8' and weights without calibrated steps"):
         CpuEngine(replace(weights, steps={}), precision="int8")
     assert CpuEngine(weights).precision in ("fp32", "bf16")

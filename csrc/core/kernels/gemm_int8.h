@@ -1,5 +1,5 @@
-// Products of 8-bit values, exact in 32 bits: a few rows of transformed input (plus 128, without sign), four values at a
-// time, times a panel of signed weights two vectors wide.
+// Products of 8-bit values, exact in 32 bits: a few rows of transformed input (plus 128, without sign), four values at
+// a time, times a panel of signed weights two vectors wide.
 #pragma once
 
 #include "core/kernels/gemm.h"
@@ -29,8 +29,8 @@ MTFA_INLINE void store_ints(int32_t* p, VecI v) { std::memcpy(p, &v, sizeof v); 
 // sum + the products of four values without sign, the same in every lane, with four signed ones.
 #if defined(__AVX512VNNI__)
 MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
-  return reinterpret_cast<VecI>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(x),
-                                                    reinterpret_cast<__m512i>(w)));
+  return reinterpret_cast<VecI>(
+      _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
 #elif defined(__AVX512BW__)
 MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
@@ -39,8 +39,8 @@ MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
 }
 #elif defined(__AVXVNNI__)
 MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
-  return reinterpret_cast<VecI>(_mm256_dpbusd_avx_epi32(
-      reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
+  return reinterpret_cast<VecI>(_mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(x),
+                                                        reinterpret_cast<__m256i>(w)));
 }
 #elif defined(__AVX2__)
 MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {

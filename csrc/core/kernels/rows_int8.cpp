@@ -1,5 +1,5 @@
-// The passes over rows of 8-bit maps that are not convolutions 64 -> 64. The stem's weights, and those of dense products,
-// hold the maps' steps.
+// The passes over rows of 8-bit maps that are not convolutions 64 -> 64. The stem's weights, and those of dense
+// products, hold the maps' steps.
 #include "core/kernels/rows_int8.h"
 
 #include "core/kernels/bytes.h"

@@ -19,7 +19,8 @@ const Kernels& kernels() {
 #else
   const TypedKernels<Bf16>* const bf16_kernels = nullptr;
 #endif
-  static const Kernels table = {kPanel, 4 * kWidth, kTileChannels, typed_kernels<float>(), bf16_kernels, int8_kernels(), kInt8Depth, gru_run};
+  static const Kernels table = {kPanel,       4 * kWidth,     kTileChannels, typed_kernels<float>(),
+                                bf16_kernels, int8_kernels(), kInt8Depth,    gru_run};
   return table;
 }
 

@@ -76,8 +76,8 @@ MTFA_INLINE void int8_output4(const Vec* m, Vec* y) {
 }
 
 // Rows (blocks, channels) of every position, `stride` bytes from one position to the next.
-MTFA_INLINE void int8_transform_input(const uint8_t* const rows[4], int blocks, int channels, const int16_t* multipliers,
-                                      uint8_t* out, ptrdiff_t stride) {
+MTFA_INLINE void int8_transform_input(const uint8_t* const rows[4], int blocks, int channels,
+                                      const int16_t* multipliers, uint8_t* out, ptrdiff_t stride) {
   for (int c = 0; c < channels; c += kShorts) {
     Short column[4][6];  // [vertical position][pixel of the block]
     auto vertical = [&](int pixel, int place) {
@@ -126,7 +126,8 @@ MTFA_INLINE void int8_transform_output(const ConvRows<uint8_t>& args, const Int8
         for (int i = 0; i < 4; ++i) {
           const int position = 6 * i + k;
           const VecI sum = load_ints(sums + position * stride + j * kPanel + v);
-          m[i] = __builtin_convertvector(sum, Vec) * load(conv.scales + static_cast<ptrdiff_t>(position) * channels + c);
+          m[i] =
+              __builtin_convertvector(sum, Vec) * load(conv.scales + static_cast<ptrdiff_t>(position) * channels + c);
         }
         int8_output2(m, y);
         columns[0][k] = y[0], columns[1][k] = y[1];

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ... import ops
 from ...weights import Weights
-from ..cpu import PRECISIONS
 from .batches import BATCH_FRAMES, SIZES, Batches
 from .blocks import Choice, Timer, seconds
 from .device import Device, Pending
