@@ -68,7 +68,7 @@ class CMakeBuild(build_ext):
         result.parent.mkdir(parents=True, exist_ok=True)
         with one_build_at_a_time(built):
             try:
-                subprocess.run(["cmake", "-S", str(ROOT), "-B", str(built), *self.cmake_options()], check=True)
+                configure(built, self.cmake_options())
                 subprocess.run(["cmake", "--build", str(built), "--target", target, "--parallel"], check=True)
             except (OSError, subprocess.CalledProcessError) as error:
                 raise CompileError(f"{ext.name} was not built: {error}") from error
@@ -82,13 +82,35 @@ class CMakeBuild(build_ext):
 
         options = {
             "CMAKE_BUILD_TYPE": "Debug" if self.debug else "Release",
+            "MTFA_FAST_PYTHON": "ON",
+            "MTFA_FAST_C_API": "OFF",
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "MTFA_FAST_SANITIZE": os.environ.get("MTFA_FAST_SANITIZE", ""),
             "MTFA_FAST_NVCC": find_nvcc() or "",
         }
-        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        generator = ["-G", "Ninja"] if (ninja := shutil.which("ninja")) else []
+        if ninja:
+            # Under build isolation it lies in a folder that is gone when the next build looks into its cache.
+            options["CMAKE_MAKE_PROGRAM"] = ninja
         return [*generator, *(f"-D{name}={value}" for name, value in options.items())]
+
+
+def configure(built: Path, options: list[str]) -> None:
+    """Configure in ``built``; once more from nothing where what an earlier build left there is in the way.
+
+    A cache keeps paths (compilers, build programs, the clone's own folder) and the generator, and refuses others.
+    """
+    command = ["cmake", "-S", str(ROOT), "-B", str(built), *options]
+    cache = built / "CMakeCache.txt"
+    known = cache.exists()
+    if subprocess.run(command).returncode == 0:
+        return
+    if known:
+        say("configuring again without what an earlier build left")
+        cache.unlink(missing_ok=True)
+        shutil.rmtree(built / "CMakeFiles", ignore_errors=True)
+    subprocess.run(command, check=True)
 
 
 @contextmanager

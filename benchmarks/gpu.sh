@@ -85,7 +85,7 @@ build_cuda() {
 build_core() {
   local cmake=(cmake) folder=build/gpu
   command -v cmake >/dev/null || cmake=("$python" -m cmake)
-  "${cmake[@]}" -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE="$(command -v "$python")" \
+  "${cmake[@]}" -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DMTFA_FAST_PYTHON=ON -DPython_EXECUTABLE="$(command -v "$python")" \
     -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" >/dev/null &&
     "${cmake[@]}" --build "$folder" --target _core --parallel "$(nproc)" >"$folder/log" || { tail -30 "$folder/log"; return 1; }
   mv "$folder"/lib/_core.* mtfa_fast/

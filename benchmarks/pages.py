@@ -8,6 +8,7 @@ result, move the file there and put the new one in its place.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EARLIER = RESULTS.parent / "earlier"
 SCORES = RESULTS / "rare-events.json"  # of the shipped weights, by mtfa-fast evaluate
 TABLE1 = RESULTS / "table1.json"  # by mtfa-fast experiment table1
+WIDTH = 120  # columns of a page's lines, tables apart
 
 
 def pages(results: Results) -> Iterator[tuple[Path, str]]:
@@ -39,8 +41,20 @@ def pages(results: Results) -> Iterator[tuple[Path, str]]:
     for name, marks in contents.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for mark, content in marks.items():
-            text = replaced(text, content, f"<!-- {mark}: start -->", f"<!-- {mark}: end -->")
+            text = replaced(text, wrapped(content), f"<!-- {mark}: start -->", f"<!-- {mark}: end -->")
         yield ROOT / name, text
+
+
+def wrapped(text: str) -> str:
+    """``text`` in lines of at most WIDTH columns, tables as they are; a list's item hangs."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("|") or len(line) <= WIDTH:
+            lines.append(line)
+        else:
+            hang = "  " if line.startswith(("- ", "  ")) else ""
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def read(path: Path) -> dict[str, Any]:

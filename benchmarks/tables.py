@@ -68,10 +68,10 @@ def accuracy(scores: dict[str, Any]) -> str:
     files, events = (sum(row[what] for row in classes.values()) for what in ("files", "events"))
     each = ", ".join(f"{label} {100 * row['f1']:.0f}" for label, row in classes.items())
     return (
-        f"The [shipped weights](#the-shipped-weights) reach a mean F1 of **{100 * scores['f1']:.0f} %** ({each}) "
-        f"and an error rate of **{scores['error_rate']:.2f}** on {files} mixtures of 30 s from recordings that "
-        f"training did not hear, {events} of them with an event, 6 dB below to 6 dB above the background; onsets "
-        "within 0.5 s.\n"
+        "The [shipped weights](#the-shipped-weights-and-limits) reach a mean F1 of "
+        f"**{100 * scores['f1']:.0f} %** ({each}) and an error rate of **{scores['error_rate']:.2f}** on {files} "
+        f"mixtures of 30 s from recordings that training did not hear, {events} of them with an event, 6 dB below to "
+        "6 dB above the background; onsets within 0.5 s.\n"
     )
 
 

@@ -3,10 +3,13 @@
 #include <pybind11/stl.h>
 
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 
 #include "core/engine.h"
+#include "core/fold.h"
+#include "core/live.h"
 
 namespace py = pybind11;
 using namespace mtfa;
@@ -15,11 +18,12 @@ namespace {
 
 using Array = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-Variant variant_of(const std::string& name) {
-  if (name == "mtfa") return Variant::mtfa;
-  if (name == "resatt") return Variant::resatt;
-  if (name == "res") return Variant::res;
-  throw std::invalid_argument("variant: got " + name + ", allowed: mtfa, resatt, res");
+Tensors tensors_of(const std::map<std::string, Array>& arrays) {
+  Tensors tensors;
+  for (const auto& [name, array] : arrays) {
+    tensors.add(name, {array.data(), std::vector<int64_t>(array.shape(), array.shape() + array.ndim())});
+  }
+  return tensors;
 }
 
 Precision precision_of(const std::string& name) {
@@ -29,30 +33,21 @@ Precision precision_of(const std::string& name) {
   throw std::invalid_argument("precision: got " + name + ", allowed: fp32, bf16, int8");
 }
 
-int positive(const char* what, int value) {
-  if (value < 1) throw std::invalid_argument(std::string(what) + ": got " + std::to_string(value) + ", allowed: >= 1");
-  return value;
+std::map<std::string, Array> folded(const std::map<std::string, Array>& arrays) {
+  const Folded out = fold(tensors_of(arrays));
+  std::map<std::string, Array> found;
+  for (const auto& [name, tensor] : out.tensors.all()) found.emplace(name, Array(tensor.shape, tensor.data));
+  return found;
 }
 
 std::shared_ptr<Engine> make_engine(const std::string& variant, int channels, int hidden, int classes, int pooling,
                                     bool mask_projection, const std::map<std::string, Array>& arrays,
-                                    std::shared_ptr<const LogMel> log_mel, const std::string& isa, const std::string& precision) {
-  const int bands = log_mel->mel_bands();
-  const NetworkShape shape{variant_of(variant),
-                           positive("channels", channels),
-                           positive("hidden", hidden),
-                           positive("classes", classes),
-                           bands,
-                           positive("pooling", pooling),
-                           mask_projection};
-  if (bands % 8 || bands % pooling) {
-    throw std::invalid_argument("mel_bands: got " + std::to_string(bands) +
-                                ", allowed: a multiple of 8 and of pooling");
-  }
-  Tensors tensors;
-  for (const auto& [name, array] : arrays) {
-    tensors.add(name, {array.data(), std::vector<int64_t>(array.shape(), array.shape() + array.ndim())});
-  }
+                                    std::shared_ptr<const LogMel> log_mel, const std::string& isa,
+                                    const std::string& precision) {
+  const NetworkShape shape{parse_variant(variant), channels, hidden,         classes,
+                           log_mel->mel_bands(),   pooling,  mask_projection};
+  shape.check();
+  const Tensors tensors = tensors_of(arrays);
   const Isa chosen = parse_isa(isa);
   const Precision numbers = precision_of(precision);
   py::gil_scoped_release release;
@@ -108,9 +103,41 @@ Array recurrent(const Engine& engine, const Array& vectors, int threads) {
   return out;
 }
 
+Array taken(LiveStream& stream) {
+  const std::vector<float> rows = stream.take();
+  const auto classes = static_cast<py::ssize_t>(stream.classes());
+  return Array({static_cast<py::ssize_t>(rows.size()) / classes, classes}, rows.data());
+}
+
+std::vector<Array> push_live(const std::vector<LiveStream*>& streams, const std::vector<Array>& samples, int threads) {
+  const std::set<LiveStream*> different(streams.begin(), streams.end());
+  if (streams.size() != samples.size() || different.size() != streams.size() || different.count(nullptr)) {
+    throw std::invalid_argument("streams: allowed: different ones, as many as blocks of samples");
+  }
+  std::vector<const float*> data;
+  std::vector<int64_t> counts;
+  for (const Array& block : samples) {
+    if (block.ndim() != 1) throw std::invalid_argument("samples: allowed: (n,)");
+    data.push_back(block.data());
+    counts.push_back(block.size());
+  }
+  ThreadPool& pool = shared_pool(threads);
+  {
+    py::gil_scoped_release release;
+    push_together(streams.data(), data.data(), counts.data(), static_cast<int64_t>(streams.size()), pool);
+  }
+  std::vector<Array> found;
+  for (LiveStream* stream : streams) found.push_back(taken(*stream));
+  return found;
+}
+
 }  // namespace
 
 void register_engine(py::module_& m) {
+  m.def("fold", &folded, py::arg("tensors"),
+        "The tensors of a weight file as the engines want them: batch norm folded in double precision, GRU biases "
+        "joined; all float32.");
+
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "The network on the CPU; any number of threads may use one.")
       .def(py::init(&make_engine), py::kw_only(), py::arg("variant"), py::arg("channels"), py::arg("hidden"),
            py::arg("classes"), py::arg("pooling"), py::arg("mask_projection"), py::arg("tensors"), py::arg("log_mel"),
@@ -125,6 +152,41 @@ void register_engine(py::module_& m) {
            "\"gru\" (rows, 2, hidden). ValueError on another name.")
       .def("recurrent", &recurrent, py::arg("vectors"), py::arg("threads"),
            "The recurrent part alone: (frames, mel_bands / pooling * channels) -> (frames, classes) float32.");
+
+  py::class_<LiveStream>(m, "LiveStream", "A stream without end; not for several threads at once.")
+      .def(py::init([](std::shared_ptr<Engine> engine, int chunk, int look_ahead) {
+             return std::make_unique<LiveStream>(std::move(engine), LiveShape{chunk, look_ahead});
+           }),
+           py::arg("engine"), py::arg("chunk"), py::arg("look_ahead"))
+      .def_property_readonly("delay", &LiveStream::delay, "Frames after which each frame is answered at the latest.")
+      .def(
+          "push_log_mel",
+          [](LiveStream& stream, const Array& rows, int bands, int threads) {
+            if (rows.ndim() != 2 || rows.shape(1) != bands) throw std::invalid_argument("log_mel: allowed: (n, bands)");
+            const float* data = rows.data();
+            const int64_t count = rows.shape(0);
+            ThreadPool& pool = shared_pool(threads);
+            {
+              py::gil_scoped_release release;
+              stream.push_log_mel(data, count, pool);
+            }
+            return taken(stream);
+          },
+          py::arg("rows"), py::arg("bands"), py::arg("threads"))
+      .def(
+          "finish",
+          [](LiveStream& stream, int threads) {
+            ThreadPool& pool = shared_pool(threads);
+            {
+              py::gil_scoped_release release;
+              stream.finish(pool);
+            }
+            return taken(stream);
+          },
+          py::arg("threads"), "The last frames' probabilities.");
+  m.def(
+      "push_live", &push_live, py::arg("streams"), py::arg("samples"), py::arg("threads"),
+      "Mono samples (n,) for each of some different streams -> the probabilities (frames, classes) that became final.");
 
   py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
       .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),

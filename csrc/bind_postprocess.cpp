@@ -3,11 +3,13 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/detect_runs.h"
+#include "core/live_runs.h"
 #include "core/median_filter.h"
 
 namespace py = pybind11;
@@ -59,16 +61,9 @@ py::array median_filter(const py::array& x, int64_t window) {
   throw std::invalid_argument("x: got " + describe(x) + ", allowed: float32, float64 or bool, (T,) or (..., T, K)");
 }
 
+// Runs as NumPy arrays: classes (n,), bounds (n, 2), peaks (n,).
 template <class T>
-py::tuple runs_of(const Array<T>& probabilities, const Array<T>& thresholds, const std::vector<int64_t>& windows) {
-  const int64_t frames = probabilities.shape(0), classes = probabilities.shape(1);
-  const T* from = probabilities.data();
-  const T* limits = thresholds.data();
-  std::vector<mtfa::Run<T>> runs;
-  {
-    py::gil_scoped_release release;
-    runs = mtfa::detect_runs(from, frames, classes, limits, windows.data());
-  }
+py::tuple arrays_of(const std::vector<mtfa::Run<T>>& runs) {
   const auto count = static_cast<py::ssize_t>(runs.size());
   Array<int64_t> event_classes(count), bounds({count, py::ssize_t{2}});
   Array<T> peaks(count);
@@ -79,6 +74,44 @@ py::tuple runs_of(const Array<T>& probabilities, const Array<T>& thresholds, con
     peaks.mutable_data()[i] = runs[i].peak;
   }
   return py::make_tuple(event_classes, bounds, peaks);
+}
+
+template <class T>
+py::tuple runs_of(const Array<T>& probabilities, const Array<T>& thresholds, const std::vector<int64_t>& windows) {
+  const int64_t frames = probabilities.shape(0), classes = probabilities.shape(1);
+  const T* from = probabilities.data();
+  const T* limits = thresholds.data();
+  std::vector<mtfa::Run<T>> runs;
+  {
+    py::gil_scoped_release release;
+    runs = mtfa::detect_runs(from, frames, classes, limits, windows.data());
+  }
+  return arrays_of(runs);
+}
+
+struct LiveClasses {
+  mtfa::LiveRuns runs;
+  py::ssize_t count;
+};
+
+std::unique_ptr<LiveClasses> live_classes(const std::vector<float>& thresholds, const std::vector<int64_t>& windows,
+                                          const std::vector<float>& minimum_scores) {
+  if (windows.size() != thresholds.size() || minimum_scores.size() != thresholds.size()) {
+    throw std::invalid_argument("thresholds, windows, minimum_scores: allowed: one a class");
+  }
+  std::vector<mtfa::LiveDecision> classes;
+  for (size_t k = 0; k < windows.size(); ++k) classes.push_back({thresholds[k], windows[k], minimum_scores[k]});
+  return std::make_unique<LiveClasses>(LiveClasses{mtfa::LiveRuns(classes), static_cast<py::ssize_t>(classes.size())});
+}
+
+py::tuple push_rows(LiveClasses& live, const Array<float>& rows) {
+  if (rows.ndim() != 2 || rows.shape(1) != live.count) {
+    throw std::invalid_argument("probabilities: got " + describe(rows) + ", allowed: (n, " +
+                                std::to_string(live.count) + ")");
+  }
+  std::vector<mtfa::Run<float>> ended, begun;
+  live.runs.push(rows.data(), rows.shape(0), ended, begun);
+  return py::make_tuple(arrays_of(ended), arrays_of(begun));
 }
 
 py::tuple detect_runs(const py::array& probabilities, const Array<double>& thresholds,
@@ -109,6 +142,18 @@ void register_postprocess(py::module_& m) {
 
 x (T,) or (..., T, K), time second to last, float32, float64 or bool; window odd. Exact; a window that holds a NaN
 gives NaN; zeros and ones are counted. Returns x's shape and dtype. ValueError for anything else.)");
+  py::class_<LiveClasses>(m, "LiveRuns",
+                          R"(The decision of detect_runs, and a smallest score, while probabilities come in.
+
+push() and finish() return what ended and what began: two times classes, bounds and peaks as of detect_runs.)")
+      .def(py::init(&live_classes), py::arg("thresholds"), py::arg("windows"), py::arg("minimum_scores"))
+      .def_property_readonly("delay", [](const LiveClasses& live) { return live.runs.delay(); })
+      .def("push", &push_rows, py::arg("probabilities"), "float32 (n, K) more.")
+      .def("finish", [](LiveClasses& live) {
+        std::vector<mtfa::Run<float>> ended, begun;
+        live.runs.finish(ended, begun);
+        return py::make_tuple(arrays_of(ended), arrays_of(begun));
+      });
   m.def("detect_runs", &detect_runs, py::arg("probabilities"), py::arg("thresholds"), py::arg("windows"),
         R"(Threshold, median filter and runs of what remains.
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "AudioError": ".audio",
+    "AudioError": ".audio.files",
     "BiGRU": ".nn.fast",
     "ClassConfig": ".config",
     "Config": ".config",
     "Detector": ".detector",
-    "Event": ".events",
+    "Event": ".events.result",
     "FeatureConfig": ".config",
     "Hourglass": ".nn.fast",
     "MTFA": ".nn.fast",
     "NetworkConfig": ".config",
     "ResidualBlock": ".nn",
-    "Result": ".events",
+    "Result": ".events.result",
     "SEDNet": ".nn",
     "Weights": ".weights",
     "accelerate": ".nn.fast",

@@ -39,6 +39,19 @@ def detect_runs(
     probabilities: NDArray[np.floating[Any]], thresholds: ArrayLike, windows: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]: ...
 
+Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+
+class LiveRuns:
+    def __init__(
+        self, thresholds: Sequence[float], windows: Sequence[int], minimum_scores: Sequence[float]
+    ) -> None: ...
+    @property
+    def delay(self) -> int: ...
+    def push(self, probabilities: NDArray[np.float32]) -> tuple[Runs, Runs]: ...
+    def finish(self) -> tuple[Runs, Runs]: ...
+
+def fold(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]: ...
+
 class Engine:
     def __init__(
         self,
@@ -65,6 +78,17 @@ class Stream:
     def push_samples(self, samples: NDArray[np.float32], threads: int) -> None: ...
     def finish(self, classes: int, threads: int) -> NDArray[np.float32]: ...
 
+class LiveStream:
+    def __init__(self, engine: Engine, chunk: int, look_ahead: int) -> None: ...
+    @property
+    def delay(self) -> int: ...
+    def push_log_mel(self, rows: NDArray[np.float32], bands: int, threads: int) -> NDArray[np.float32]: ...
+    def finish(self, threads: int) -> NDArray[np.float32]: ...
+
+def push_live(
+    streams: Sequence[LiveStream], samples: Sequence[NDArray[np.float32]], threads: int
+) -> list[NDArray[np.float32]]: ...
+
 # bfloat16 comes as the int16 of its bits; maps are (B, T, D, C) for the three functions, (B, C, T, D) for the blocks.
 def upsample_add(low: NDArray[Any], skip: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
 def attention_gate(logits: NDArray[Any], features: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
@@ -88,6 +112,44 @@ def upsample_add_gate_backward(
     d_low: NDArray[Any],
     d_skip: NDArray[Any],
     d_features: NDArray[Any],
+    threads: int,
+) -> None: ...
+def conv3x3(x: NDArray[Any], weight: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
+def conv3x3_backward(
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    d_x: NDArray[Any],
+    d_weight: NDArray[Any],
+    threads: int,
+) -> None: ...
+def block_training_forward(
+    x: NDArray[Any],
+    w1: NDArray[Any],
+    w2: NDArray[Any],
+    norms: NDArray[Any],
+    epsilon: float,
+    y1: NDArray[Any],
+    y2: NDArray[Any],
+    out: NDArray[Any],
+    statistics: NDArray[Any],
+    threads: int,
+) -> None: ...
+def block_training_backward(
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    y1: NDArray[Any],
+    y2: NDArray[Any],
+    out: NDArray[Any],
+    statistics: NDArray[Any],
+    w1: NDArray[Any],
+    w2: NDArray[Any],
+    norms: NDArray[Any],
+    epsilon: float,
+    d_x: NDArray[Any],
+    d_w1: NDArray[Any],
+    d_w2: NDArray[Any],
+    d_norms: NDArray[Any],
     threads: int,
 ) -> None: ...
 

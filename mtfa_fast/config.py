@@ -1,7 +1,6 @@
 """Every choice that defines a detector: features, network, decision. Frozen, validated, JSON both ways.
 
-Choices that the paper (arXiv 1904.00063) leaves open are marked ``*`` as in the README's
-"Where the paper is silent".
+Choices that the paper (arXiv 1904.00063) leaves open are marked ``*``; docs/network.md lists them.
 """
 
 from __future__ import annotations

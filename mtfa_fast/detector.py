@@ -7,7 +7,7 @@ import re
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
@@ -17,17 +17,21 @@ import numpy as np
 from . import _core
 from .arguments import require_int
 from .audio import files as audio
-from .events.result import Result
+from .events.result import Event, Result, decide
 from .extras import needs
+from .live import CHUNK, LOOK_AHEAD, EngineStream, LiveStream, OnBegin, OnGap, listen
 from .weights import Weights
 
 if TYPE_CHECKING:
+    from .audio.pcm import Encoding
     from .engine.cpu import Precision
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str, float], None]
 Recording: TypeAlias = AnyPath | np.ndarray
+Decision: TypeAlias = float | Mapping[str, float] | None
 T = TypeVar("T")
+DECISIONS = ("threshold", "filter_frames", "minimum_score")  # of Result.with_
 DEFAULT_WEIGHTS = "rare-events"
 DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
 GPU_JOBS = 16  # at most; decoding is what a GPU waits for, and recordings that end together share a batch
@@ -44,6 +48,8 @@ class Engine(Protocol):
     """What a detector needs of ``engine.cpu.CpuEngine`` or ``engine.gpu.GpuEngine``."""
 
     def stream(self) -> Stream: ...
+    def live(self, chunk: int, look_ahead: int | None) -> EngineStream: ...
+    def push_live(self, streams: Sequence[Any], samples: Sequence[np.ndarray]) -> Sequence[np.ndarray]: ...
     def explain(self) -> dict[str, Any]: ...
 
 
@@ -57,7 +63,8 @@ class Detector:
     ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
     ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too, on a CPU ``"int8"`` with weights that
     hold calibrated steps (``mtfa-fast quantize``). ``threads``: of the C++ engine,
-    default the cores this process may use. One detector may be used from several threads at once. Raises
+    default the cores this process may use. One detector may be used from several threads at once;
+    pickled or copied it is made again of its weights, as process pools and Ray need. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """
 
@@ -68,9 +75,15 @@ class Detector:
             raise TypeError(
                 f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
             )
+        self._made_of = (weights, {"device": device, "precision": precision, "threads": threads})
         self.config = weights.config
         self._jobs = DEFAULT_JOBS if device == "cpu" else min(GPU_JOBS, _core.default_threads())
         self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the weights and arguments; the engine is made again where they are opened."""
+        weights, options = self._made_of
+        return _made_again, (type(self), weights, options)
 
     @classmethod
     def from_pretrained(
@@ -129,6 +142,67 @@ class Detector:
             require_int("jobs", jobs, 1)
         return self._each(paths, None, jobs or self._jobs, progress or _silent)
 
+    def live(
+        self,
+        *,
+        sample_rate: int,
+        channels: int = 1,
+        chunk: int = CHUNK,
+        look_ahead: int | None = LOOK_AHEAD,
+        on_begin: OnBegin | None = None,
+        on_gap: OnGap | None = None,
+        threshold: Decision = None,
+        filter_frames: int | Mapping[str, int] | None = None,
+        minimum_score: Decision = None,
+    ) -> LiveStream:
+        """A stream of sound without end, in constant memory: push samples, get the events that are over.
+
+        >>> with Detector.from_pretrained().live(sample_rate=48_000, channels=2) as stream:
+        ...     for block in microphone:
+        ...         for event in stream.push(block):
+        ...             print(event)
+        ...     print(stream.finish())
+
+        ``chunk`` and ``look_ahead``, in frames and multiples of 8, define the answer and its delay: the recurrent
+        layers' backward direction starts anew ``look_ahead`` frames behind each ``chunk``. With None all is answered at
+        the end, exactly as by calling the detector. ``on_begin`` is called once for each event as soon as it is certain
+        to come: onset and label are final, offset and score those so far. ``on_gap`` is called with the second at which
+        NaN or infinite samples, read as silence, begin; by default a warning. The rest as of :meth:`Result.with_`.
+        Any number of streams may use one detector, from any number of threads. ValueError naming a wrong argument.
+        """
+        config = decide(self.config, threshold=threshold, filter_frames=filter_frames, minimum_score=minimum_score)
+        return LiveStream(
+            self.engine,
+            config,
+            sample_rate=sample_rate,
+            channels=channels,
+            chunk=chunk,
+            look_ahead=look_ahead,
+            on_begin=on_begin,
+            on_gap=on_gap,
+        )
+
+    def listen(
+        self,
+        source: Any,
+        *,
+        sample_rate: int | None = None,
+        channels: int | None = None,
+        encoding: Encoding | None = None,
+        **options: Any,
+    ) -> Iterator[Event]:
+        """Events of a source while it plays, each when it is over.
+
+        ``source``: a path (a recording; a named pipe or a device), an open binary file, an iterable of arrays with its
+        ``sample_rate`` (and ``channels``), or an ``audio.microphone.Microphone``. Pipes and open files hold a WAV, its
+        length known or not, or bare samples of an ``encoding``: ``"s16le"``, ``"s24le"``, ``"s32le"``, ``"f32le"``, at
+        ``sample_rate``. ``options`` as of :meth:`live`. Raises as :meth:`live` and as reading does.
+        """
+        config = decide(self.config, **{name: options.pop(name, None) for name in DECISIONS})
+        return listen(
+            self.engine, config, source, sample_rate=sample_rate, channels=channels, encoding=encoding, **options
+        )
+
     def explain(self) -> dict[str, Any]:
         """Which engine, instruction set, precision and threads run, and why."""
         return self.engine.explain()
@@ -178,6 +252,10 @@ class Detector:
                 progress(source, len(block) / rate)
         assert stream is not None, "audio has at least one sample or raises"
         return Result(stream.finish(), self.config, source, samples / rate)
+
+
+def _made_again(cls: type[Detector], weights: Weights, options: dict[str, Any]) -> Detector:
+    return cls(weights, **options)
 
 
 def _open(recording: object, sample_rate: int | None, rate: int) -> tuple[str, Generator[np.ndarray, None, None]]:

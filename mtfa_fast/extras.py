@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_EXTRAS = {"torch": ("PyTorch", "torch"), "matplotlib": ("matplotlib", "plot")}  # package: what it is called, extra
+_EXTRAS = {  # package: what it is called, extra
+    "torch": ("PyTorch", "torch"),
+    "matplotlib": ("matplotlib", "plot"),
+    "onnxscript": ("onnxscript", "onnx"),
+    "onnxruntime": ("ONNX Runtime", "onnx"),
+    "sounddevice": ("sounddevice", "live"),
+}
 
 
 @contextmanager

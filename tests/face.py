@@ -36,6 +36,12 @@ class LoudnessEngine:
     def stream(self) -> LoudnessStream:
         return LoudnessStream(self)
 
+    def live(self, chunk: int, look_ahead: int | None) -> LoudnessLive:
+        return LoudnessLive(chunk, look_ahead)
+
+    def push_live(self, streams: list[LoudnessLive], samples: list[np.ndarray]) -> list[np.ndarray]:
+        return [stream.push(block) for stream, block in zip(streams, samples, strict=True)]
+
     def explain(self) -> dict[str, Any]:
         return {"isa": "none"}
 
@@ -59,6 +65,30 @@ class LoudnessStream:
         wave = np.concatenate([*self._blocks, np.zeros(1, np.float32)])
         frames = 1 + (len(wave) - 1) // HOP
         return np.abs(wave[: frames * HOP : HOP])[:, None].repeat(2, axis=1)
+
+
+class LoudnessLive:
+    """The same in chunks of ``chunk`` frames, each ``look_ahead`` frames late."""
+
+    def __init__(self, chunk: int, look_ahead: int | None) -> None:
+        assert look_ahead is not None
+        self.chunk, self.look_ahead, self.delay = chunk, look_ahead, chunk + look_ahead
+        self._wave, self._done = np.zeros(0, np.float32), 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        assert samples.dtype == np.float32 and samples.ndim == 1 and np.isfinite(samples).all()
+        self._wave = np.concatenate([self._wave, samples])
+        there = max(len(self._wave) // HOP - self.look_ahead, 0) // self.chunk * self.chunk
+        return self._rows(max(there, self._done))
+
+    def finish(self) -> np.ndarray:
+        assert len(self._wave)
+        self._wave = np.append(self._wave, np.float32(0))
+        return self._rows(1 + (len(self._wave) - 1) // HOP)
+
+    def _rows(self, end: int) -> np.ndarray:
+        first, self._done = self._done, end
+        return np.abs(self._wave[first * HOP : end * HOP : HOP])[:, None].repeat(2, axis=1)
 
 
 def knock(seconds: float, at: float, length: float = 0.2, loudness: float = 0.8) -> np.ndarray:

@@ -27,7 +27,11 @@ from mtfa_fast.nn.modules import MTFA
 from tests.source_folder import make_sources
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    ROOT / "mtfa_fast" / "weights" / "rare-events.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 # Names that an example takes from its reader.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {"embedding.md": lambda: {"model": torch.nn.Sequential(MTFA(16))}}
@@ -68,7 +72,7 @@ def commands(block: Block) -> list[list[str]]:
 
 def test_every_page_has_examples() -> None:
     pages = {b.page.name for b in PYTHON}
-    assert {"README.md", "embedding.md", "numerics.md", "performance.md", "data.md"} <= pages
+    assert {"README.md", "embedding.md", "numerics.md", "performance.md", "data.md", "live.md"} <= pages
     assert all(b.language for b in blocks() if "mtfa" in b.text.splitlines()[0]), "a block without a language"
 
 
@@ -152,6 +156,29 @@ def test_readme_names_everything_public() -> None:
     table = text[text.index("| command | what it does |") :].partition("\n\n")[0]
     commands = {name for name in app if not name.startswith("-")}
     assert set(re.findall(r"^\| `(\w+)`", table, re.M)) == commands
+
+
+def test_lines_can_be_read_everywhere() -> None:
+    """At most 120 columns but in tables, and the pages that explain stay short."""
+    texts = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8").splitlines() for page in PAGES}
+    rows = ((name, number, line) for name, lines in texts.items() for number, line in enumerate(lines, 1))
+    assert [f"{name}:{n}" for name, n, line in rows if len(line) > 120 and not line.startswith("|")] == []
+    assert all(len(texts[f"docs/{name}.md"]) <= 120 for name in ("architecture", "performance", "numerics"))
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    """Every file and folder that the page names, below the root or the package; and in the files what to look for."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[\w/]+\.(?:pyi?|h|cpp)\b|\b\w+(?:/\w+)*/(?=[`\s])", text))
+    assert {"mtfa_fast/audio/files.py", "csrc/core/", "engine/"} <= named
+    homes = [ROOT / home for home in ("", "mtfa_fast", "mtfa_fast/engine/gpu", "csrc/core")]  # as the drawings shorten
+    missing = [name for name in named if not any((home / name).exists() for home in homes)]
+    assert not missing, missing
+    table = text[text.index("## Where is") : text.index("## Where does")]
+    for files, names in re.findall(r"^\| [^|]* \| (`[^|]*) \| ([^|]*) \|$", table, re.M):
+        sources = "".join((ROOT / file).read_text("utf-8") for file in re.findall(r"`([^`]+)`", files))
+        for name in re.findall(r"`([^`]+)`", names):
+            assert re.search(rf"\b{name}\b", sources), f"{name} is not in {files}"
 
 
 def test_links_lead_somewhere() -> None:

@@ -20,8 +20,9 @@ LEVELS: tuple[set[str], ...] = (
     {"data", "ops"},
     {"nn", "scoring"},
     {"engine"},
+    {"live"},
     {"checking", "detector", "training"},
-    {"experiments", "measuring", "visualization"},
+    {"experiments", "export", "measuring", "visualization"},
     {"commands"},
     {"__main__"},
 )
@@ -38,6 +39,7 @@ NEED_TORCH = (
     "checking.cases",
     "checking.reference",
     "checking.verification",
+    "export",
     "measuring.checks",
     "measuring.contestants",
     "measuring.onnx_peers",

@@ -18,9 +18,9 @@ GruDirection GruDirection::pack(const float* weight_hh, const float* bias_new, i
 }
 
 void GruDirection::run(int direction, float* const* gates, float* const* states, int64_t frames, int padded,
-                       const Kernels& kernels) const {
+                       const Kernels& kernels, const float* initial, int64_t steps_before) const {
   kernels.gru({hidden.data(), bias_new.data(), gates, direction * 3 * padded, states, direction * padded, frames,
-               padded, direction == 1});
+               padded, direction == 1, initial, steps_before});
 }
 
 GruInput GruInput::pack(const float* const weight[2], const float* const bias[2], int inputs, int hidden, bool from_gru,

@@ -19,8 +19,9 @@ struct GruDirection {
   static GruDirection pack(const float* weight_hh, const float* bias_new, int hidden, const Kernels& kernels);
   // Runs over `frames` rows: gates (6 * padded hidden) hold both directions' projected inputs, states (2 * padded
   // hidden) take both directions' results.
-  void run(int direction, float* const* gates, float* const* states, int64_t frames, int padded,
-           const Kernels& kernels) const;
+  // From `initial` (padded hidden) on where it is given, after `steps_before` steps (kernels.h).
+  void run(int direction, float* const* gates, float* const* states, int64_t frames, int padded, const Kernels& kernels,
+           const float* initial = nullptr, int64_t steps_before = 0) const;
 };
 
 // Both directions' input projections of one layer as one matrix (depth, 6 * padded hidden).

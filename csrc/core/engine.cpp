@@ -1,8 +1,6 @@
 #include "core/engine.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #include "core/stages.h"
@@ -22,7 +20,7 @@ struct Engine::State {
 
 Engine::Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa,
                Precision precision)
-    : shape_(shape), keeps_nan_(precision != Precision::int8), log_mel_(std::move(log_mel)) {
+    : shape_(shape), log_mel_(std::move(log_mel)) {
   const Kernels& kernels = kernels_of(isa);
   if (precision == Precision::bf16 && !kernels.bf16) {
     throw std::invalid_argument(std::string("precision: got bf16, allowed with ") + name(isa) + ": fp32, int8");
@@ -124,81 +122,16 @@ void Engine::recurrent(const float* vectors, int64_t frames, float* out, ThreadP
   give_back(std::move(state));
 }
 
-Stream::Stream(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), state_(engine_->take()) {}
+Stream::Stream(std::shared_ptr<const Engine> engine)
+    : engine_(std::move(engine)),
+      state_(engine_->take()),
+      feed_(*engine_->log_mel_, engine_->mean_, engine_->std_, *state_->trunk, [](int64_t, ThreadPool&) {}) {}
 
 Stream::~Stream() { engine_->give_back(std::move(state_)); }
 
-void Stream::push_log_mel(const float* rows, int64_t count, ThreadPool& pool) {
-  if (closed_) throw std::logic_error("stream: closed, allowed: open");
-  const int bands = engine_->shape_.mel_bands;
-  for (int64_t i = 0; i < count; ++i) {
-    const float* row = rows + i * bands;
-    float* to = state_->trunk->next_input(pending_);
-    for (int d = 0; d < bands; ++d) to[d] = (row[d] - engine_->mean_[d]) / engine_->std_[d];
-    if (!engine_->keeps_nan_) lost_ |= !std::all_of(to, to + bands, [](float x) { return std::isfinite(x); });
-    ++frames_;
-    if (++pending_ == kBandRows) band(pool);
-  }
-}
-
-void Stream::band(ThreadPool& pool) {
-  state_->trunk->push(pending_, pool);
-  pending_ = 0;
-}
-
-void Stream::push_samples(const float* samples, int64_t count, ThreadPool& pool) {
-  if (closed_) throw std::logic_error("stream: closed, allowed: open");
-  constexpr int64_t kBlock = 1 << 18;  // what is copied at a time, however much comes
-  for (int64_t done = 0; done < count; done += kBlock) {
-    const int64_t n = std::min(kBlock, count - done);
-    samples_.insert(samples_.end(), samples + done, samples + done + n);
-    received_ += n;
-    // Frame i reads samples up to i * hop + fft_length / 2.
-    const int64_t last = received_ - engine_->log_mel_->fft_length() / 2;
-    if (last > 0) frames_from_samples(last / engine_->log_mel_->hop(), pool);
-  }
-}
-
-void Stream::frames_from_samples(int64_t last, ThreadPool& pool) {
-  const LogMel& log_mel = *engine_->log_mel_;
-  constexpr int64_t kGroup = 8;
-  const int64_t count = last - frames_;
-  if (count <= 0) return;
-  std::vector<float> rows(static_cast<size_t>(count) * engine_->shape_.mel_bands);
-  const int64_t first = frames_;
-  pool.run(static_cast<int>((count + kGroup - 1) / kGroup), [&](int i) {
-    const int64_t from = i * kGroup, n = std::min(kGroup, count - from);
-    log_mel.frames(samples_.data(), static_cast<int64_t>(samples_.size()), first_sample_, first + from, n,
-                   rows.data() + from * engine_->shape_.mel_bands);
-  });
-  push_log_mel(rows.data(), count, pool);
-  const int64_t keep = std::max<int64_t>(frames_ * log_mel.hop() - log_mel.fft_length() / 2, first_sample_);
-  samples_.erase(samples_.begin(), samples_.begin() + std::min<int64_t>(keep - first_sample_, samples_.size()));
-  first_sample_ = keep;
-}
-
-void Stream::close(ThreadPool& pool) {
-  if (closed_) throw std::logic_error("stream: closed, allowed: open");
-  if (received_ > 0) frames_from_samples(1 + received_ / engine_->log_mel_->hop(), pool);
-  if (frames_ == 0) throw std::invalid_argument("stream: got no audio, allowed: at least one frame");
-  closed_ = true;
-  // The network sees a multiple of eight frames: the last one is repeated.
-  Trunk& trunk = *state_->trunk;
-  const int bands = engine_->shape_.mel_bands;
-  const float* last = pending_ ? trunk.next_input(pending_ - 1) : trunk.next_input(-1);
-  const std::vector<float> repeated(last, last + bands);
-  for (int64_t t = frames_; t % 8; ++t) {
-    std::copy(repeated.begin(), repeated.end(), trunk.next_input(pending_));
-    if (++pending_ == kBandRows) band(pool);
-  }
-  if (pending_) band(pool);
-  trunk.finish(pool);
-}
-
 void Stream::probabilities(float* out, ThreadPool& pool) {
-  if (!closed_) throw std::logic_error("stream: open, allowed: closed");
-  state_->recurrent.run((frames_ + 7) / 8 * 8, frames_, out, pool);
-  if (lost_) std::fill_n(out, frames_ * engine_->shape_.classes, std::numeric_limits<float>::quiet_NaN());
+  if (!feed_.closed()) throw std::logic_error("stream: open, allowed: closed");
+  state_->recurrent.run(feed_.padded(), feed_.frames(), out, pool);
 }
 
 }  // namespace mtfa

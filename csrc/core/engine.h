@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/feed.h"
 #include "core/isa.h"
 #include "core/log_mel.h"
 #include "core/recurrent.h"
@@ -48,13 +49,13 @@ class Engine {
 
  private:
   friend class Stream;
+  friend class LiveStream;
   struct State;  // what one run needs: rings and stored frames
   std::unique_ptr<State> take() const;
   void give_back(std::unique_ptr<State> state) const;
   void clip(const float* log_mel, int64_t frames, float* out, ThreadPool& pool) const;
 
   NetworkShape shape_;
-  bool keeps_nan_;  // 8-bit maps cannot
   std::vector<float> mean_, std_;
   std::shared_ptr<const LogMel> log_mel_;
   std::shared_ptr<const TrunkWeights> trunk_;
@@ -68,28 +69,19 @@ class Stream {
  public:
   explicit Stream(std::shared_ptr<const Engine> engine);
   ~Stream();
-  void push_samples(const float* samples, int64_t count, ThreadPool& pool);
-  void push_log_mel(const float* rows, int64_t count, ThreadPool& pool);
+  void push_samples(const float* samples, int64_t count, ThreadPool& pool) { feed_.samples(samples, count, pool); }
+  void push_log_mel(const float* rows, int64_t count, ThreadPool& pool) { feed_.log_mel(rows, count, pool); }
   // Ends the recording: frames() is final.
-  void close(ThreadPool& pool);
-  int64_t frames() const { return frames_; }
+  void close(ThreadPool& pool) { feed_.close(pool); }
+  int64_t frames() const { return feed_.frames(); }
   // After close(): (frames, classes).
   void probabilities(float* out, ThreadPool& pool);
 
  private:
   friend class Engine;
-  void frames_from_samples(int64_t last, ThreadPool& pool);
-  void band(ThreadPool& pool);
-
   std::shared_ptr<const Engine> engine_;
   std::unique_ptr<Engine::State> state_;
-  std::vector<float> samples_;  // those that later frames still need
-  int64_t first_sample_ = 0;    // absolute index of samples_[0]
-  int64_t received_ = 0;        // samples pushed so far
-  int64_t frames_ = 0;          // log-mel rows made so far
-  int pending_ = 0;             // rows written but not yet pushed into the trunk
-  bool closed_ = false;
-  bool lost_ = false;  // an input that is no finite number, where maps cannot hold one: no answer is one either
+  Feed feed_;
 };
 
 }  // namespace mtfa

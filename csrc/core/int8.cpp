@@ -19,7 +19,8 @@ void (*vnni_convolution(Isa isa))(const ConvRows<uint8_t>&) {
 }
 
 const char* products(Isa isa) {
-  static constexpr const char* kNames[] = {"plain code", "vpmaddubsw", "vpmaddubsw", "vpdpbusd", "tdpbusd"};
+  static constexpr const char* kNames[] = {"plain code", "vpmaddubsw", "vpmaddubsw",
+                                           "vpdpbusd",   "tdpbusd",    "plain code"};
   return kNames[static_cast<int>(isa)];
 }
 

@@ -7,6 +7,7 @@
 #include <cpuid.h>
 #endif
 #if defined(__linux__)
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -14,10 +15,11 @@
 namespace mtfa {
 namespace {
 
-constexpr Isa kAll[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx};
+constexpr Isa kAll[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx, Isa::neonbf16};
 
 struct Machine {
-  bool avx2 = false, avx512 = false, avx512bf16 = false, amx = false, avx_vnni = false, avx512_vnni = false;
+  bool avx2 = false, avx512 = false, avx512bf16 = false, amx = false, neonbf16 = false;
+  bool avx_vnni = false, avx512_vnni = false;
 };
 
 #if defined(__x86_64__)
@@ -67,6 +69,13 @@ Machine detect() {
   machine.amx = machine.avx512bf16 && tiles && amx && amx_permitted();
   return machine;
 }
+#elif defined(__aarch64__) && defined(__linux__)
+Machine detect() {
+  constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+  Machine machine;
+  machine.neonbf16 = (getauxval(AT_HWCAP2) & kBf16) != 0;
+  return machine;
+}
 #else
 Machine detect() { return Machine{}; }
 #endif
@@ -91,13 +100,13 @@ bool built(Isa isa) {
 }  // namespace
 
 const char* name(Isa isa) {
-  static constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512bf16", "amx"};
+  static constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512bf16", "amx", "neonbf16"};
   return kNames[static_cast<int>(isa)];
 }
 
 bool available(Isa isa) {
   const Machine& m = machine();
-  const bool has[] = {true, m.avx2, m.avx512, m.avx512bf16, m.amx};
+  const bool has[] = {true, m.avx2, m.avx512, m.avx512bf16, m.amx, m.neonbf16};
   return built(isa) && has[static_cast<int>(isa)];
 }
 

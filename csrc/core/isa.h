@@ -7,8 +7,9 @@
 
 namespace mtfa {
 
-// Ordered: each one includes those before it. `avx512bf16` and `avx512` are one choice for the user.
-enum class Isa { portable, avx2, avx512, avx512bf16, amx };
+// Ordered: each one includes those of its architecture before it. `avx512bf16` and `avx512` are one choice for the
+// user. On ARM64 `portable` is NEON, which every CPU there has, and neonbf16 adds the products of bf16.
+enum class Isa { portable, avx2, avx512, avx512bf16, amx, neonbf16 };
 
 const char* name(Isa isa);
 
@@ -57,9 +58,16 @@ Isa parse_isa(const std::string& text);
 #define MTFA_IF_AMX(...)
 #endif
 
+#ifdef MTFA_HAVE_NEONBF16
+#define MTFA_IF_NEONBF16(...) __VA_ARGS__
+#else
+#define MTFA_IF_NEONBF16(...)
+#endif
+
 #define MTFA_FOR_EACH_ISA(X) \
   X(portable)                \
-  MTFA_IF_AVX2(X(avx2)) MTFA_IF_AVX512(X(avx512)) MTFA_IF_AVX512BF16(X(avx512bf16)) MTFA_IF_AMX(X(amx))
+  MTFA_IF_AVX2(X(avx2))      \
+  MTFA_IF_AVX512(X(avx512)) MTFA_IF_AVX512BF16(X(avx512bf16)) MTFA_IF_AMX(X(amx)) MTFA_IF_NEONBF16(X(neonbf16))
 
 #define MTFA_SELECT(isa, function)                                                             \
   ([](::mtfa::Isa wanted) -> decltype(& ::mtfa::portable::function) {                          \
@@ -68,6 +76,7 @@ Isa parse_isa(const std::string& text);
       MTFA_IF_AVX512(case ::mtfa::Isa::avx512 : return &::mtfa::avx512::function;)             \
       MTFA_IF_AVX512BF16(case ::mtfa::Isa::avx512bf16 : return &::mtfa::avx512bf16::function;) \
       MTFA_IF_AMX(case ::mtfa::Isa::amx : return &::mtfa::amx::function;)                      \
+      MTFA_IF_NEONBF16(case ::mtfa::Isa::neonbf16 : return &::mtfa::neonbf16::function;)       \
       default:                                                                                 \
         return &::mtfa::portable::function;                                                    \
     }                                                                                          \

@@ -10,11 +10,11 @@
 namespace mtfa {
 namespace {
 
-void require(bool condition, const char* name, const std::string& given, const char* allowed) {
+void require(bool condition, const char* name, const std::string& given, const std::string& allowed) {
   if (!condition) throw std::invalid_argument(std::string(name) + ": got " + given + ", allowed: " + allowed);
 }
 
-void require(bool condition, const char* name, int64_t given, const char* allowed) {
+void require(bool condition, const char* name, int64_t given, const std::string& allowed) {
   require(condition, name, std::to_string(given), allowed);
 }
 
@@ -45,12 +45,13 @@ int32_t fft_position(int64_t k, int64_t m) {
 LogMel::LogMel(const float* window, int64_t window_length, const float* mel, int64_t mel_bands, int64_t hop,
                int64_t fft_length, double floor, Isa isa)
     : hop_(hop), fft_length_(static_cast<int>(fft_length)), floor_(floor) {
-  require(fft_length >= 2 && fft_length <= 1 << 20 && (fft_length & (fft_length - 1)) == 0, "fft_length", fft_length,
-          "a power of two from 2 to 1048576");
+  require(fft_length >= 2 && fft_length <= kMaxFftLength && (fft_length & (fft_length - 1)) == 0, "fft_length",
+          fft_length, "a power of two from 2 to " + std::to_string(kMaxFftLength));
   require(window_length >= 1 && window_length <= fft_length, "window length", window_length,
           "1 <= window length <= fft_length");
-  require(mel_bands >= 1 && mel_bands <= 1 << 16, "mel bands", mel_bands, "1 <= mel bands <= 65536");
-  require(hop >= 1 && hop <= 1 << 30, "hop", hop, "1 <= hop <= 1073741824");
+  require(mel_bands >= 1 && mel_bands <= kMaxMelBands, "mel bands", mel_bands,
+          "1 <= mel bands <= " + std::to_string(kMaxMelBands));
+  require(hop >= 1 && hop <= kMaxHop, "hop", hop, "1 <= hop <= " + std::to_string(kMaxHop));
   require(std::isnormal(floor) && floor > 0, "log_floor", std::to_string(floor), "a finite, normal number > 0");
   require(available(isa), "instruction set", name(isa), "one that this machine has");
 

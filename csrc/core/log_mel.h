@@ -13,9 +13,11 @@ namespace mtfa {
 // Immutable and re-entrant after construction.
 class LogMel {
  public:
+  static constexpr int64_t kMaxFftLength = 1 << 20, kMaxMelBands = 1 << 16, kMaxHop = 1 << 30;
+
   // window (window_length,); mel (mel_bands, fft_length / 2 + 1), row after row. Throws std::invalid_argument unless
-  // fft_length is a power of two in [2, 2^20], 1 <= window_length <= fft_length, mel_bands >= 1, 1 <= hop <= 2^30 and
-  // floor is a finite, normal number > 0.
+  // fft_length is a power of two >= 2, 1 <= window_length <= fft_length, mel_bands >= 1, hop >= 1, none is larger than
+  // its limit above and floor is a finite, normal number > 0.
   LogMel(const float* window, int64_t window_length, const float* mel, int64_t mel_bands, int64_t hop,
          int64_t fft_length, double floor, Isa isa = chosen_isa());
 
@@ -23,6 +25,8 @@ class LogMel {
   int64_t hop() const { return hop_; }
   int fft_length() const { return fft_length_; }
   int window_length() const { return static_cast<int>(window_.size()); }
+  // Frame i reads no sample from i * hop + reach() on.
+  int64_t reach() const { return window_length() + (fft_length_ - window_length()) / 2 - fft_length_ / 2; }
 
   // Frame i of a recording is centred on its sample i * hop; of the fft_length samples around it those under the
   // window count, that is [i * hop - fft_length / 2 + (fft_length - window_length) / 2, ... + window_length).

@@ -1,10 +1,15 @@
-// An array on cache-line boundaries, zero-filled.
+// Memory: an array on cache-line boundaries, zero-filled, and large maps' pages.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace mtfa {
 
@@ -29,5 +34,18 @@ class AlignedArray {
   std::unique_ptr<T, Free> data_;
   size_t size_ = 0;
 };
+
+// Asks the system for large pages under memory that is about to be written for the first time: a map of 32 MB costs 16
+// page faults instead of 8192, which took a tenth of a training step.
+inline void want_large_pages(void* data, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kPage = 4096, kLarge = uintptr_t{1} << 21;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  if (last >= first + 2 * kLarge) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+}
 
 }  // namespace mtfa

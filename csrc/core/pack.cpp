@@ -1,10 +1,9 @@
 #include "core/pack.h"
 
 #include <algorithm>
-#include <array>
 #include <type_traits>
 
-#include "core/kernels/winograd_points.h"
+#include "core/winograd_filter.h"
 
 namespace mtfa {
 
@@ -30,20 +29,6 @@ void pack_into(const float* matrix, int rows, int columns, int depth, int panel,
   }
 }
 
-// Winograd's G: at each point p the filter's polynomial (1, p, p^2), divided by the products of p's distances from the
-// other points, and its leading coefficient at infinity.
-template <size_t n>
-std::vector<std::array<double, 3>> filter_rows(const double (&points)[n]) {
-  std::vector<std::array<double, 3>> rows;
-  for (const double p : points) {
-    double product = 1;
-    for (const double other : points) product *= p == other ? 1 : p - other;
-    rows.push_back({1 / product, p / product, p * p / product});
-  }
-  rows.push_back({0, 0, 1});
-  return rows;
-}
-
 }  // namespace
 
 template <class T>
@@ -55,27 +40,36 @@ AlignedArray<T> pack_dense(const std::vector<float>& matrix, int rows, int colum
 
 template <class T>
 AlignedArray<T> pack_conv3x3(const float* weight, int channels, ConvBlocks blocks, int panel) {
-  const auto in_time = filter_rows(kPoints2);
-  const auto in_mel = blocks == ConvBlocks::rows2_columns4 ? filter_rows(kPoints4) : in_time;
+  const auto rows2 = filter_rows(kPoints2);
+  const auto rows4 = filter_rows(kPoints4);
+  const bool wide = blocks == ConvBlocks::rows2_columns4;
+  const int window = static_cast<int>(wide ? rows4.size() : rows2.size());
+  constexpr int step = sizeof(T) == 2 ? 2 : 1;
   const int depth = padded_channels(channels);
   const size_t size = static_cast<size_t>(depth) * round_up(depth, panel);
-  AlignedArray<T> out(in_time.size() * in_mel.size() * size);
-  std::vector<float> matrix(static_cast<size_t>(channels) * channels);
-  T* position = out.data();
-  for (const auto& rows : in_time) {
-    for (const auto& columns : in_mel) {
-      for (int n = 0; n < channels; ++n) {
-        for (int k = 0; k < channels; ++k) {
-          const float* g = weight + (static_cast<size_t>(n) * channels + k) * 9;
-          double sum = 0;
-          for (int i = 0; i < 3; ++i) {
-            for (int j = 0; j < 3; ++j) sum += rows[i] * columns[j] * g[3 * i + j];
+  AlignedArray<T> out(rows2.size() * window * size);
+  // For one input, in the order of outputs: the filters, and one row of their products.
+  std::vector<double> filters(static_cast<size_t>(9) * channels), columns(static_cast<size_t>(3) * channels);
+  for (int k = 0; k < channels; ++k) {
+    for (int n = 0; n < channels; ++n) {
+      for (int tap = 0; tap < 9; ++tap)
+        filters[static_cast<size_t>(tap) * channels + n] = weight[(static_cast<size_t>(n) * channels + k) * 9 + tap];
+    }
+    T* to = out.data() + static_cast<size_t>(k / step) * panel * step + k % step;
+    for (const auto& g : rows2) {
+      for (size_t i = 0; i < columns.size(); ++i)
+        columns[i] = g[0] * filters[i] + g[1] * filters[columns.size() + i] + g[2] * filters[2 * columns.size() + i];
+      for (int position = 0; position < window; ++position, to += size) {
+        const auto& h = wide ? rows4[position] : rows2[position];
+        for (int first = 0; first < channels; first += panel) {
+          T* const panel_row = to + static_cast<size_t>(first) * depth;
+          const double* const c = columns.data() + first;
+          for (int n = 0; n < std::min(panel, channels - first); ++n) {
+            const double sum = h[0] * c[n] + h[1] * c[channels + n] + h[2] * c[2 * channels + n];
+            panel_row[n * step] = convert<T>(static_cast<float>(sum));
           }
-          matrix[static_cast<size_t>(k) * channels + n] = static_cast<float>(sum);
         }
       }
-      pack_into<T>(matrix.data(), channels, channels, depth, panel, position);
-      position += size;
     }
   }
   return out;

@@ -61,6 +61,32 @@ RecurrentWeights::RecurrentWeights(const NetworkShape& network, const Tensors& t
   head_output_bias = pack_vector(tensors.get("head.output.bias", {shape.classes}), shape.classes, 1);
 }
 
+void RecurrentWeights::project(const float* states, float* gates, int64_t rows, ThreadPool& pool) const {
+  pool.run(static_cast<int>((rows + kGroup - 1) / kGroup), [&](int group) {
+    const int64_t first = group * kGroup;
+    input1.rows(states + first * 2 * hidden, gates + first * 6 * hidden,
+                static_cast<int>(std::min(kGroup, rows - first)), kernels);
+  });
+}
+
+void RecurrentWeights::head(const float* states, float* out, int64_t rows, ThreadPool& pool) const {
+  const int classes = shape.classes;
+  pool.run(static_cast<int>((rows + kGroup - 1) / kGroup), [&](int group) {
+    const int64_t first = group * kGroup;
+    const int count = static_cast<int>(std::min(kGroup, rows - first));
+    std::vector<float> middle(static_cast<size_t>(count) * head_columns);
+    kernels.fp32.dense({states + first * 2 * hidden, 2 * hidden, head_hidden.data(), head_hidden_bias.data(),
+                        middle.data(), head_columns, count, 2 * hidden, head_columns, true, kHeadChain});
+    for (int r = 0; r < count; ++r) {
+      const float* row = middle.data() + static_cast<size_t>(r) * head_columns;
+      for (int n = 0; n < classes; ++n) {
+        out[(first + r) * classes + n] =
+            probability(row, head_output.data() + n * head_columns, head_columns, head_output_bias.data()[n]);
+      }
+    }
+  });
+}
+
 Recurrent::Recurrent(std::shared_ptr<const RecurrentWeights> weights)
     : weights_(std::move(weights)), gates_(6 * weights_->hidden), states_(2 * weights_->hidden) {}
 
@@ -75,30 +101,15 @@ void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
 
 void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool) {
   const RecurrentWeights& w = *weights_;
-  const int hidden = w.hidden, classes = w.shape.classes;
-  const int groups = static_cast<int>((frames + kGroup - 1) / kGroup);
+  constexpr int64_t kBlock = FrameStore::kBlockFrames;  // rows of one block stand one after another
   layer(0, frames, pool);
-  pool.run(groups, [&](int group) {
-    const int64_t first = group * kGroup;
-    const int rows = static_cast<int>(std::min(kGroup, frames - first));
-    w.input1.rows(states_.row(first), gates_.row(first), rows, w.kernels);
-  });
+  for (int64_t first = 0; first < frames; first += kBlock) {
+    w.project(states_.row(first), gates_.row(first), std::min(kBlock, frames - first), pool);
+  }
   layer(1, frames, pool);
-  pool.run(groups, [&](int group) {
-    const int64_t first = group * kGroup;
-    const int rows = static_cast<int>(std::min(kGroup, count - first));
-    if (rows <= 0) return;
-    std::vector<float> middle(static_cast<size_t>(rows) * w.head_columns);
-    w.kernels.fp32.dense({states_.row(first), 2 * hidden, w.head_hidden.data(), w.head_hidden_bias.data(),
-                          middle.data(), w.head_columns, rows, 2 * hidden, w.head_columns, true, kHeadChain});
-    for (int r = 0; r < rows; ++r) {
-      const float* row = middle.data() + static_cast<size_t>(r) * w.head_columns;
-      for (int n = 0; n < classes; ++n) {
-        out[(first + r) * classes + n] =
-            probability(row, w.head_output.data() + n * w.head_columns, w.head_columns, w.head_output_bias.data()[n]);
-      }
-    }
-  });
+  for (int64_t first = 0; first < count; first += kBlock) {
+    w.head(states_.row(first), out + first * w.shape.classes, std::min(kBlock, count - first), pool);
+  }
 }
 
 void Recurrent::shrink() {

@@ -35,6 +35,11 @@ class RecurrentWeights {
  public:
   RecurrentWeights(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels);
 
+  // The second layer's input projection: states (rows, 2 * hidden) -> gates (rows, 6 * hidden).
+  void project(const float* states, float* gates, int64_t rows, ThreadPool& pool) const;
+  // The last layer's states (rows, 2 * hidden) -> probabilities (rows, classes).
+  void head(const float* states, float* out, int64_t rows, ThreadPool& pool) const;
+
   const NetworkShape shape;
   const Kernels& kernels;
   int hidden;                     // padded units

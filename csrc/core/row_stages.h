@@ -101,12 +101,14 @@ class ConvStage : public MapStage<T> {
 
   // Holds this stage back until `pacer`, one level down, is near: what this stage makes would only wait.
   void pace(const Stage* pacer) { pacer_ = pacer; }
+  // Rows one by one where a pair is not to be had yet; to the bit what the pair would have given.
+  void allow_single_rows() { single_ = true; }
 
   int64_t ready() const override {
     int64_t rows = rows_with_halo(input_);
     if (residual_) rows = std::min(rows, residual_->produced());
     if (pacer_ && !pacer_->done()) rows = std::min(rows, 2 * pacer_->produced() + kAhead);
-    return rows == this->total() ? rows : rows / 2 * 2;
+    return single_ || rows == this->total() ? rows : rows / 2 * 2;
   }
   std::vector<const Stage*> inputs() const override {
     if (residual_) return {input_, residual_};
@@ -116,18 +118,22 @@ class ConvStage : public MapStage<T> {
     return input == input_ ? this->produced() - 1 : this->produced();
   }
   void run(int64_t first, int64_t last, ThreadPool& pool) override {
-    pool.run(static_cast<int>((last - first + 1) / 2), [&](int i) {
-      const int64_t t = first + 2 * i;
-      const bool both = t + 1 < last;
-      kernels_.conv3x3({{input_->row(t - 1), input_->row(t), input_->row(t + 1), input_->row(t + 2)},
-                        {residual_ ? residual_->row(t) : nullptr, residual_ && both ? residual_->row(t + 1) : nullptr},
-                        {this->writable(t), both ? this->writable(t + 1) : nullptr},
-                        this->width,
-                        this->channels,
-                        weights_.weights.data(),
-                        weights_.bias.data(),
-                        true,
-                        weights_.blocks});
+    const int64_t pairs = first / 2;
+    pool.run(static_cast<int>((last + 1) / 2 - pairs), [&](int i) {
+      const int64_t t = 2 * (pairs + i);
+      const bool upper = t >= first, lower = t + 1 < last;
+      // The upper row does not depend on row t + 2, nor the lower one on t - 1: what is not there, or no more, is zero.
+      kernels_.conv3x3(
+          {{input_->row(upper ? t - 1 : -1), input_->row(t), input_->row(t + 1),
+            input_->row(lower || !single_ ? t + 2 : -1)},
+           {residual_ && upper ? residual_->row(t) : nullptr, residual_ && lower ? residual_->row(t + 1) : nullptr},
+           {upper ? this->writable(t) : nullptr, lower ? this->writable(t + 1) : nullptr},
+           this->width,
+           this->channels,
+           weights_.weights.data(),
+           weights_.bias.data(),
+           true,
+           weights_.blocks});
     });
   }
 
@@ -138,16 +144,21 @@ class ConvStage : public MapStage<T> {
   const TypedKernels<T>& kernels_;
   const ConvWeights<T>& weights_;
   const Stage* pacer_ = nullptr;
+  bool single_ = false;
 };
 
 template <class T>
 class PoolStage : public MapStage<T> {
  public:
-  PoolStage(const MapStage<T>* input, const TypedKernels<T>& kernels)
-      : MapStage<T>(input->level() + 1, input->width / 2, input->channels), input_(input), kernels_(kernels) {}
+  // Live: it waits for no group.
+  PoolStage(const MapStage<T>* input, const TypedKernels<T>& kernels, bool live)
+      : MapStage<T>(input->level() + 1, input->width / 2, input->channels),
+        input_(input),
+        kernels_(kernels),
+        group_(live ? 1 : rows_together(this->level())) {}
   int64_t ready() const override {
-    const int64_t rows = input_->produced() / 2, group = rows_together(this->level());
-    return input_->done() ? rows : rows / group * group;
+    const int64_t rows = input_->produced() / 2;
+    return input_->done() ? rows : rows / group_ * group_;
   }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return 2 * this->produced(); }
@@ -161,6 +172,7 @@ class PoolStage : public MapStage<T> {
  private:
   const MapStage<T>* input_;
   const TypedKernels<T>& kernels_;
+  const int64_t group_;
 };
 
 template <class T>

@@ -5,11 +5,24 @@
 
 namespace mtfa {
 
-void Pipeline::plan() {
+int Pipeline::deepest() const {
   int deepest = 0;
+  for (const auto& stage : stages_) deepest = std::max(deepest, stage->level());
+  return deepest;
+}
+
+int64_t Pipeline::lag() {
+  constexpr int64_t kPushes = 128;  // by far more than any delay
+  for (int64_t i = 0; i < kPushes; ++i) advance(8, nullptr);
+  const int64_t found = stages_.front()->produced_ - stages_.back()->produced_;
+  reset();
+  return found;
+}
+
+void Pipeline::plan(const Schedule& schedule) {
+  const int deepest = this->deepest();
   consumers_.resize(stages_.size());
   for (const auto& stage : stages_) {
-    deepest = std::max(deepest, stage->level());
     const auto inputs = stage->inputs();
     for (size_t i = 0; i < stages_.size(); ++i) {
       if (std::find(inputs.begin(), inputs.end(), stages_[i].get()) != inputs.end()) {
@@ -17,8 +30,12 @@ void Pipeline::plan() {
       }
     }
   }
-  int64_t period = kBandRows;  // of the schedule, in frames
-  for (int level = 0; level <= deepest; ++level) period = std::max(period, rows_together(level) << level);
+  int64_t period = schedule.step;  // of the schedule, in frames
+  if (schedule.live) {
+    while (period % (int64_t{2} << deepest)) period += schedule.step;  // a pair of the deepest rows
+  } else {
+    for (int level = 0; level <= deepest; ++level) period = std::max(period, rows_together(level) << level);
+  }
   kept_.assign(stages_.size(), 0);
   planning_ = true;
   reset();
@@ -26,16 +43,18 @@ void Pipeline::plan() {
   // sequence until then is tried, and for one period more: in the first, nothing before row 0 had to be kept. So what
   // is recorded is the most that any length needs.
   std::vector<std::vector<int64_t>> delays;
-  const int64_t bands = period / kBandRows;
-  do {
-    for (int64_t rows = 1 << deepest; rows <= kBandRows; rows += 1 << deepest) plan_end(rows);
-    advance(kBandRows, nullptr);
+  const int64_t bands = period / schedule.step;
+  for (int64_t next = schedule.first;; next = schedule.step) {
+    for (int64_t rows = 1 << deepest; rows <= next; rows += 1 << deepest) plan_end(rows);
+    advance(next, nullptr);
     delays.emplace_back();
     for (const auto& stage : stages_) {
       delays.back().push_back(stages_[0]->produced_ - (stage->produced_ << stage->level()));
     }
-  } while (static_cast<int64_t>(delays.size()) <= 2 * bands ||
-           delays.end()[-1 - bands] != delays.end()[-1 - 2 * bands]);
+    if (static_cast<int64_t>(delays.size()) > 2 * bands && delays.end()[-1 - bands] == delays.end()[-1 - 2 * bands]) {
+      break;
+    }
+  }
   planning_ = false;
   reset();
   for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->allocate(kept_[i]);

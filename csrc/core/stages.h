@@ -22,10 +22,20 @@
 
 namespace mtfa {
 
-// Level-0 rows that go through the stages together.
+// Level-0 rows that go through the stages together, at most.
 constexpr int kBandRows = 32;
 // Rows of a stage that go through it together.
 constexpr int64_t rows_together(int level) { return level == 0 ? kBandRows : 128 >> level; }
+
+// In which portions the rows of a sequence are pushed, and whether the stages wait for company.
+struct Schedule {
+  int64_t first = kBandRows;  // rows of the first push, and of every other: at most kBandRows; live: multiples of 8
+  int64_t step = kBandRows;
+  bool live = false;  // every row as soon as it can be made, at the price of smaller groups
+};
+// In a live schedule convolutions from this level on make half a pair of rows where the other half cannot be made yet,
+// and that half again by itself later: a pair there is 8 or 16 frames of delay at each convolution, and cheap.
+constexpr int kSingleRowsLevel = 2;
 
 class Stage {
  public:
@@ -69,7 +79,10 @@ class Pipeline {
   }
 
   // Runs the schedule without data and allocates every ring. Call once, after the last add().
-  void plan();
+  void plan(const Schedule& schedule = {});
+  // How many rows the last stage, at level 0, stands behind the first when 8 are pushed at a time for long, in a live
+  // schedule: then it depends on the number of rows alone, not on the portions.
+  int64_t lag();
   // `rows` more rows of the first stage are there: at most kBandRows.
   void push(int64_t rows, ThreadPool& pool) { advance(rows, &pool); }
   // No more input: the first stage's rows, a multiple of 2^deepest level, are all.
@@ -86,6 +99,7 @@ class Pipeline {
   void set_totals();
   void record(size_t index);
   void plan_end(int64_t rows);
+  int deepest() const;
 
   std::vector<std::unique_ptr<Stage>> stages_;
   // While planning: each stage's consumers, and the most rows that it ever had to keep.

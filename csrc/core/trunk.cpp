@@ -1,12 +1,15 @@
 #include "core/trunk.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/int8.h"
+#include "core/live_shape.h"
 #include "core/pack.h"
 #include "core/pack_int8.h"
 #include "core/row_stages.h"
@@ -238,12 +241,10 @@ class TypedTrunkWeights : public TrunkWeights {
 template <class T>
 class GruInputStage : public Stage {
  public:
-  GruInputStage(const RingStage<VectorOf<T>>* input, const TypedTrunkWeights<T>& weights, FrameSink sink)
-      : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)) {}
+  GruInputStage(const RingStage<VectorOf<T>>* input, const TypedTrunkWeights<T>& weights, FrameSink sink, bool live)
+      : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)), group_(live ? 1 : kBandRows) {}
   // Groups of a whole band use each weight often while it is in the cache.
-  int64_t ready() const override {
-    return input_->done() ? input_->total() : input_->produced() / kBandRows * kBandRows;
-  }
+  int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / group_ * group_; }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return produced(); }
   void allocate(int64_t) override { gathered_ = AlignedArray<VectorOf<T>>(kBandRows * weights_.gathered_stride()); }
@@ -252,20 +253,27 @@ class GruInputStage : public Stage {
     const int rows = static_cast<int>(last - first);
     for (int r = 0; r < rows; ++r)
       std::copy_n(input_->row(first + r), weights_.gru_depth, gathered_.data() + r * weights_.gathered_stride());
-    weights_.project(gathered_.data(), rows, sink_(first), pool);
+    float* out = sink_(first);
+    weights_.project(gathered_.data(), rows, out, pool);
+    if (lost_) std::fill_n(out, int64_t{rows} * weights_.gru_columns, std::numeric_limits<float>::quiet_NaN());
   }
+  // Until `lost` is false again no frame is a number: the input had a value that is none, and maps cannot hold it.
+  void lose(bool lost) { lost_ = lost; }
 
  private:
+  bool lost_ = false;
   const RingStage<VectorOf<T>>* input_;
   const TypedTrunkWeights<T>& weights_;
   FrameSink sink_;
+  const int64_t group_;
   AlignedArray<VectorOf<T>> gathered_;
 };
 
 template <class T>
 class TypedTrunk : public Trunk {
  public:
-  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink) : weights_(std::move(weights)) {
+  TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink, const LiveShape* live)
+      : weights_(std::move(weights)), live_(live != nullptr) {
     const TypedTrunkWeights<T>& w = *weights_;
     const int bands = bands_ = w.shape.mel_bands;
     input_ = pipeline_.add<InputStage>(bands);
@@ -296,16 +304,31 @@ class TypedTrunk : public Trunk {
     }
     taps_.push_back({"gate", gate_, bands / w.shape.pooling,
                      [this](int64_t t, float* to) { show(gate_->row(t), bands_ / weights_->shape.pooling, "", to); }});
-    pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink));
-    pipeline_.plan();
+    gru_input_ = pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink), live_);
+    if (live) {
+      lag_ = (pipeline_.lag() + kFrameStep - 1) / kFrameStep * kFrameStep;
+      schedule_ = live->schedule(lag_);
+    }
+    pipeline_.plan(schedule_);
   }
 
   float* next_input(int64_t offset) override { return input_->writable(input_->produced() + offset) + 1; }
-  void push(int64_t rows, ThreadPool& pool) override { pipeline_.push(rows, pool); }
+  void push(int64_t rows, ThreadPool& pool) override {
+    if constexpr (std::is_same_v<T, uint8_t>) {
+      for (int64_t t = input_->produced(); t < input_->produced() + rows; ++t) {
+        const float* row = input_->row(t) + 1;
+        if (!std::all_of(row, row + bands_, [](float x) { return std::isfinite(x); })) gru_input_->lose(true);
+      }
+    }
+    pipeline_.push(rows, pool);
+  }
   void finish(ThreadPool& pool) override { pipeline_.finish(pool); }
+  const Schedule& schedule() const override { return schedule_; }
+  int64_t lag() const override { return lag_; }
   void reset() override {
     pipeline_.reset();
     pipeline_.watch(nullptr, nullptr);
+    gru_input_->lose(false);
     gate_->keep_masks(0);
   }
 
@@ -373,13 +396,15 @@ class TypedTrunk : public Trunk {
     auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1);
     if (pacer) first->pace(pacer);
     named(name + ".conv1", first, true);
-    return named(name, pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2));
+    auto* second = pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2);
+    if (live_ && in->level() >= kSingleRowsLevel) first->allow_single_rows(), second->allow_single_rows();
+    return named(name, second);
   }
 
   // The path below scale i of the hourglass, from its input at scale i to its output at scale i + 1.
   const MapStage<T>* low_path(const MapStage<T>* in, int i, const std::string& name) {
     const HourglassWeights<T>& w = weights_->hourglass[i];
-    const MapStage<T>* low = block(name + ".low_in", pipeline_.add<PoolStage<T>>(in, weights_->typed), w.low_in);
+    const MapStage<T>* low = block(name + ".low_in", pipeline_.add<PoolStage<T>>(in, weights_->typed, live_), w.low_in);
     const std::string inner = name + ".inner";
     if (i + 1 < kDepth) {
       const MapStage<T>* deeper = low_path(low, i + 1, inner);
@@ -392,10 +417,14 @@ class TypedTrunk : public Trunk {
   }
 
   std::shared_ptr<const TypedTrunkWeights<T>> weights_;
+  const bool live_;
+  Schedule schedule_;
+  int64_t lag_ = 0;
   Pipeline pipeline_;
   InputStage* input_;
   int bands_ = 0;
   GateStage<T>* gate_;
+  GruInputStage<T>* gru_input_;
   std::vector<Tap> taps_;
 };
 
@@ -410,15 +439,15 @@ std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const 
   return std::make_shared<TypedTrunkWeights<float>>(shape, tensors, kernels, kernels.fp32);
 }
 
-std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink) {
+std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink, const LiveShape* live) {
   if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<uint8_t>>(weights)) {
-    return std::make_unique<TypedTrunk<uint8_t>>(std::move(typed), std::move(sink));
+    return std::make_unique<TypedTrunk<uint8_t>>(std::move(typed), std::move(sink), live);
   }
   if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<Bf16>>(weights)) {
-    return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink));
+    return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink), live);
   }
   return std::make_unique<TypedTrunk<float>>(std::dynamic_pointer_cast<const TypedTrunkWeights<float>>(weights),
-                                             std::move(sink));
+                                             std::move(sink), live);
 }
 
 }  // namespace mtfa

@@ -14,6 +14,8 @@
 
 namespace mtfa {
 
+struct LiveShape;
+
 // Where the projected frames go: (frame) -> 6 * padded hidden values, both directions' gates.
 using FrameSink = std::function<float*(int64_t frame)>;
 
@@ -34,8 +36,11 @@ class Trunk {
   virtual ~Trunk() = default;
   // Memory of the next input row: mel_bands values to be written before push().
   virtual float* next_input(int64_t offset) = 0;
-  virtual void push(int64_t rows, ThreadPool& pool) = 0;  // at most kBandRows rows (stages.h)
+  virtual void push(int64_t rows, ThreadPool& pool) = 0;  // as schedule() has it, but for the last
   virtual void finish(ThreadPool& pool) = 0;              // rows pushed: a multiple of 8
+  virtual const Schedule& schedule() const = 0;
+  // Live: the frames that come out stand so many behind those pushed, which are a multiple of 8.
+  virtual int64_t lag() const = 0;
   virtual void reset() = 0;
   // For checks: the stages whose rows can be watched, by the names of the torch modules that make the same, and what
   // is called with every row of one of them until reset(). Throws std::invalid_argument for another name.
@@ -46,6 +51,8 @@ class Trunk {
 
 std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,
                                                const Kernels& kernels, Isa isa, Precision precision);
-std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink);
+// With a live shape the frames come as early as they can; their bits are the same.
+std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink,
+                                  const LiveShape* live = nullptr);
 
 }  // namespace mtfa

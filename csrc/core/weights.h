@@ -12,6 +12,9 @@ namespace mtfa {
 enum class Variant { mtfa, resatt, res };
 enum class Precision { fp32, bf16, int8 };
 
+// Throws std::invalid_argument for any other name.
+Variant parse_variant(const std::string& name);
+
 struct NetworkShape {
   Variant variant;
   int channels;
@@ -20,11 +23,16 @@ struct NetworkShape {
   int mel_bands;
   int pooling;
   bool mask_projection;
+
+  // Throws std::invalid_argument unless sizes are >= 1 and mel_bands is a multiple of 8 and of pooling.
+  void check() const;
 };
 
 struct Tensor {
   const float* data;
   std::vector<int64_t> shape;
+
+  int64_t size() const;  // values
 };
 
 class Tensors {
@@ -34,6 +42,7 @@ class Tensors {
   const float* get(const std::string& name, const std::vector<int64_t>& shape) const;
   // The same, and throws unless every value is finite and above zero.
   const float* get_steps(const std::string& name, const std::vector<int64_t>& shape) const;
+  const std::map<std::string, Tensor>& all() const { return tensors_; }
 
  private:
   std::map<std::string, Tensor> tensors_;

@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..files import is_hidden
+
 # Of what libsndfile reads, for choosing inside a folder; a file that is named is opened whatever it is called.
 _SUFFIXES = ".wav .wave .bwf .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .voc"
 SUFFIXES = frozenset(_SUFFIXES.split())
@@ -70,8 +72,9 @@ def blocks(
 
 
 def sound_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every file below ``folder`` whose suffix is among SUFFIXES, in order of path."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    """Every file below ``folder`` whose suffix is among SUFFIXES and that is not hidden, in order of path."""
+    found = (p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in found if not is_hidden(p.relative_to(folder)))
 
 
 def read(path: str | os.PathLike[str], target_rate: int) -> np.ndarray:

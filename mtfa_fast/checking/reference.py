@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..backends.reference.bigru_live import bigru_live
 from ..backends.reference.log_mel import log_mel as reference_log_mel
 from ..engine.tiles import HALO_FRAMES, STEP
 from ..nn import ResidualBlock, Stem
@@ -52,6 +53,11 @@ class Reference:
     def probabilities(self, log_mel: np.ndarray) -> np.ndarray:
         """Raw log-mel (T, D) -> frame probabilities (T, K)."""
         return _array(self._recurrent(self._vectors(log_mel)))[: len(log_mel)]
+
+    def live_probabilities(self, log_mel: np.ndarray, chunk: int, look_ahead: int) -> np.ndarray:
+        """What a live stream answers in the end, (T, D) -> (T, K); see ``backends.reference.bigru_live``."""
+        hidden = self._hidden(self._vectors(log_mel), lambda x: bigru_live(x, self._gru_weights(), chunk, look_ahead))
+        return _array(self._head(hidden))[: len(log_mel)]
 
     def vectors(self, log_mel: np.ndarray) -> np.ndarray:
         """Raw log-mel (T, D) -> what the recurrent part gets, (T padded to a multiple of 8, I)."""
@@ -159,16 +165,23 @@ class Reference:
         return torch.cat(parts, 1)
 
     def _recurrent(self, vectors: Tensor) -> Tensor:
-        hidden = self._hidden(vectors)
+        return self._head(self._hidden(vectors))
+
+    def _head(self, hidden: Tensor) -> Tensor:
         with _autocast("fp32" if self.precision == "mixed" else self.precision):
             return torch.sigmoid(self._net.head(hidden))
 
-    def _hidden(self, vectors: Tensor) -> Tensor:
+    def _hidden(self, vectors: Tensor, layers: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """By ``layers``, else by the network's own."""
         if self.precision == "mixed":
             vectors = vectors.bfloat16().float()
         with _autocast("fp32" if self.precision == "mixed" else self.precision):
-            found: Tensor = self._net.gru(self._net.input_dropout(vectors))[0]
+            frames = self._net.input_dropout(vectors)
+            found: Tensor = layers(frames) if layers else self._net.gru(frames)[0]
         return found
+
+    def _gru_weights(self) -> list[Tensor]:
+        return list(self._net.gru.parameters())
 
     def _input(self, frames: np.ndarray) -> Tensor:
         return torch.from_numpy(frames).to(self._net.mean.dtype).unsqueeze(0)

@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say
 from .discover import Recording, discover
 from .options import DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
+from .outputs import OverwriteOption
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -39,6 +41,10 @@ def detect(
             help="A file for all recordings, or a folder (one that exists, or ends in a slash) for a file each.",
         ),
     ] = None,
+    resume: Annotated[
+        bool, Parameter(help="Go on with an interrupted run of the same command; ends with the same bytes.")
+    ] = False,
+    overwrite: OverwriteOption = False,
     threshold: ThresholdOption = None,
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
     jobs: Annotated[
@@ -50,21 +56,26 @@ def detect(
 ) -> int:
     """Find sound events in recordings and print them as a table.
 
-    A recording that cannot be read is reported and the others go on. Exit code 0: all recordings were read;
+    A recording that cannot be read is reported and the others go on. What stops a run leaves what is finished in
+    OUTPUT.partial.SUFFIX, or in the folder, for --resume. Exit code 0: all recordings were read;
     1: some were not; 2: nothing was done, because the command itself is wrong.
     """
     from ..detector import Detector
     from ..events.result import decide
+    from ..files import file_digest
+    from ..weights import find
     from .sink import Sink
 
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: got {jobs}, allowed: an integer >= 1")
     found = discover(files, recursive=recursive)
-    sink = Sink(found.recordings, output, format)
     try:
-        detector = Detector.from_pretrained(weights, device=device, precision=precision, threads=threads)
+        path = find(weights)
+        sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
+        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads)
         levels = parse_thresholds(threshold or [], detector.config)
-        decide(detector.config, threshold=levels)
+        settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     for problem in found.problems:
@@ -73,7 +84,7 @@ def detect(
         say(f"found {found.describe()}")
     failed = len(found.problems)
     if found.recordings:
-        failed += run(detector, found.recordings, sink, levels, jobs)
+        failed += run(detector, sink.begin(settings), sink, levels, jobs)
     return 1 if failed else 0
 
 
@@ -106,7 +117,14 @@ def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dic
                 say(f"error: {describe(str(path), answer)}")
                 continue
             result = answer.with_(threshold=levels)
-            sink.add(by_path[str(path)], result)
+            try:
+                sink.add(by_path[str(path)], result)
+            except OSError as error:
+                if not sink.goes_on:
+                    raise
+                failed += 1  # a name that is too long, a full disk: the others are still wanted
+                say(f"error: {describe(str(path), error)} (output)")
+                continue
             events += len(result)
             seconds += result.duration
     taken = time.perf_counter() - start
@@ -114,6 +132,11 @@ def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dic
     done = f"{read} ({clock(seconds)}), {count(events, 'event')}, in {clock(taken)}"
     say(f"{done}; {failed} failed" if failed else done)
     return failed
+
+
+def _arithmetic(detector: Detector) -> dict[str, object]:
+    """What of an engine its results depend on to the last bit, which the number of threads is not."""
+    return {name: value for name, value in detector.explain().items() if name not in ("threads", "reasons")}
 
 
 def describe(path: str, error: Exception) -> str:

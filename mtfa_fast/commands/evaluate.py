@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .common import UsageError, show_table, usage_errors
-from .detect import parse_thresholds
+from .common import UsageError, say, show_table, usage_errors
+from .detect import describe, parse_thresholds
 from .options import (
     ClassesOption,
     CollarOption,
@@ -21,6 +21,7 @@ from .options import (
     ThresholdOption,
     WeightsOption,
 )
+from .outputs import OverwriteOption, require_writable
 
 if TYPE_CHECKING:
     from ..data.layout import Mixture
@@ -52,10 +53,12 @@ def evaluate(
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Score detections by the protocol of DCASE 2017 Task 2: event-based, onset only.
 
-    Prints a table of error rate and F1 for each class.
+    Prints a table of error rate and F1 for each class. Exit code 1: some mixtures could not be read, and the figures
+    are those of the others.
     """
     stored = os.path.isfile(mixtures)
     if keep and (events or stored):
@@ -67,6 +70,8 @@ def evaluate(
     for name, path in (("--output", output), ("--keep", keep)):
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{name}: folder {str(Path(path).parent)!r} does not exist")
+        require_writable(name, path, inputs=[mixtures, weights, *(events or [])], overwrite=overwrite)
+    failed = 0
     with usage_errors():
         from ..files import write_json
         from ..scoring.evaluation import evaluate_lists
@@ -86,10 +91,11 @@ def evaluate(
                 scores, kept = run_detector(chosen, weights, options, threshold or [], jobs, criterion, facts)
                 if keep:
                     kept.save(keep)
+                failed = len(chosen) - len(kept.recordings)
     show_table(scores.table())
     if output:
         write_json(output, scores.to_dict())
-    return 0
+    return 1 if failed else 0
 
 
 def only_with_a_folder(options: dict[str, object]) -> None:
@@ -116,7 +122,10 @@ def run_detector(
     criterion: Criterion,
     facts: dict[str, Any],
 ) -> tuple[Evaluation, ProbabilitySet]:
-    """Detect in all mixtures with a progress bar; scores, and the frame probabilities."""
+    """Detect in all mixtures with a progress bar; scores, and the frame probabilities.
+
+    A mixture that cannot be read is reported; the others are kept and scored.
+    """
     from ..detector import Detector
     from ..events.result import Result, decide
     from ..scoring.evaluation import evaluate as run
@@ -130,8 +139,17 @@ def run_detector(
         return detector(path).with_(threshold=levels)
 
     facts = facts | {"weights": weights, "engine": detector.explain()}
+
+    def failed(path: Path, error: Exception) -> None:
+        say(f"error: {describe(str(path), error)}")
+
     with bar() as progress:
-        return run(detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts)
+        scores, kept = run(
+            detect, mixtures, criterion=criterion, jobs=jobs, progress=progress, facts=facts, failed=failed
+        )
+    if number := len(mixtures) - len(kept.recordings):
+        say(f"{number} of {len(mixtures)} mixtures could not be read; the figures are those of the others")
+    return scores, kept
 
 
 def _stored(path: str, thresholds: list[str], criterion: Criterion, facts: dict[str, Any]) -> Evaluation:

@@ -25,6 +25,7 @@ from .options import (
     TrainingPrecisionOption,
     TrainingThreadsOption,
 )
+from .outputs import OverwriteOption
 
 WHAT = Group("What is compared", sort_key=1)
 DATA = Group("Data (defaults: the paper's)", sort_key=2)
@@ -87,6 +88,7 @@ def table1(
     precision: Annotated[TrainingPrecisionOption, Parameter(group=MACHINE)] = "fp32",
     device: Annotated[str, Parameter(group=MACHINE, help="Of training: cpu or cuda.")] = "cpu",
     threads: Annotated[TrainingThreadsOption, Parameter(group=MACHINE)] = 0,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Train MTFA, ResAttRNN and ResRNN alike, score them on one test set, write the paper's table 1 with these rows.
 
@@ -94,6 +96,7 @@ def table1(
     variants may be added.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
+    del given["overwrite"]
     with usage_errors(), needs("torch", "experiment needs"):
         from ..experiments.config import Table1Config
         from ..experiments.table1 import table1 as run
@@ -102,7 +105,7 @@ def table1(
         config = Table1Config(**given)
         with shown() as report:
             try:
-                table = run(config, report)
+                table = run(config, report, overwrite=overwrite)
             except FloatingPointError as error:
                 say(f"mtfa-fast: {error}; finished networks are kept")
                 return 1

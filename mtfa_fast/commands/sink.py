@@ -3,62 +3,112 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO
+from typing import Any
 
 from ..events.result import Result
-from ..events.writers import FORMATS, SUFFIXES, Format, Writer, write
-from ..files import write_beside
-from .common import UsageError
+from ..events.writers import FORMATS, SUFFIXES, Format
+from ..files import is_device
+from .common import UsageError, count, say
 from .discover import Recording
+from .outputs import require_writable
+from .places import FolderPlace, OneFile, Place, StreamPlace
 
 _BY_SUFFIX: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".json": "json"}
 
 
 class Sink(AbstractContextManager["Sink"]):
-    """Takes results as they come. A file appears when all are there, and only if the block succeeds.
+    """Takes results as they come and keeps what is finished, whatever ends the run (docs/interrupted.md).
 
-    Raises UsageError where recordings, format and output do not fit together, before anything is done.
+    ``inputs``: what the command reads beside the recordings. Raises UsageError where recordings, format and output do
+    not fit together, or the output may not be written, before anything is done.
     """
 
-    def __init__(self, recordings: list[Recording], output: str | None, form: Format | None) -> None:
-        self._folder = Path(output) if output and (os.path.isdir(output) or output.endswith(os.sep)) else None
-        self._file = output if output and self._folder is None else None
-        self._form = form or _default_format(self._folder, self._file)
-        if self._form == "audacity" and self._folder is None and len(recordings) > 1:
+    def __init__(
+        self,
+        recordings: list[Recording],
+        output: str | None,
+        form: Format | None,
+        *,
+        inputs: Iterable[str] = (),
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        folder = Path(output) if output and (os.path.isdir(output) or output.endswith(os.sep)) else None
+        file = output if output and folder is None else None
+        form = form or _default_format(folder, file)
+        if form == "audacity" and folder is None and len(recordings) > 1:
             raise UsageError(
                 "--format: got audacity for several recordings in one place, allowed: --output FOLDER/, one track each"
             )
-        if self._file and not (parent := Path(self._file).parent).is_dir():
+        if file and not (parent := Path(file).parent).is_dir():
             raise UsageError(f"--output: folder {str(parent)!r} does not exist")
-        self._targets = _targets(recordings, self._folder, self._form) if self._folder else {}
-        self._width = max((len(r.path) for r in recordings), default=0)
-        self._stack = ExitStack()
-        self._open: tuple[IO[str], Writer] | None = None
+        self._recordings, self._overwrite, self._resume = recordings, overwrite, resume
+        self._inputs = [*(r.path for r in recordings), *inputs]
+        width = max((len(r.path) for r in recordings), default=0)
+        self._place: Place
+        if folder:
+            self._place = FolderPlace(folder, _targets(recordings, folder, form), form)
+        elif file and not is_device(file):
+            self._place = OneFile(Path(file), [r.path for r in recordings], form, width)
+        else:
+            self._place = StreamPlace(file, form, width)
+        if resume and overwrite:
+            raise UsageError("--resume: got --overwrite, too, allowed: one of them")
+        if resume and self._place.journal is None:
+            raise UsageError("--resume: got no --output that could be gone on with, allowed: with a file or folder")
+        if not resume and not overwrite and self._place.journal and self._place.journal.exists():
+            raise UsageError(
+                f"--output: an interrupted run left {self._place.partial}; "
+                "allowed: --resume to go on, --overwrite to begin anew"
+            )
+        if not resume:
+            self._require_writable(set())
+        self._failed = self._added = 0
+
+    def begin(self, settings: dict[str, Any]) -> list[Recording]:
+        """The recordings that are still to be done. ``settings``: what must be equal for a run to be gone on with."""
+        finished = self._place.begin(settings, self._resume)
+        if self._resume:
+            self._require_writable(finished)
+            if finished:
+                say(f"resumed: {count(len(finished), 'recording')} of {len(self._recordings)} finished before")
+        return [r for r in self._recordings if r.path not in finished]
 
     def add(self, recording: Recording, result: Result) -> None:
-        if self._folder:
-            target = self._targets[recording.path]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write(result, target, self._form)
-            return
-        if self._open is None:  # not earlier: a run without a single result writes nothing
-            # sys.stdout as it is now, because a progress bar may stand between.
-            file = self._stack.enter_context(write_beside(self._file)) if self._file else sys.stdout
-            writer = self._stack.enter_context(Writer(file, self._form, name_width=self._width))
-            self._open = file, writer
-        file, writer = self._open
-        writer.add(result)
-        file.flush()
+        """OSError where it could not be written. Of a file or folder, what was written before is kept."""
+        try:
+            self._place.add(recording.path, result)
+        except OSError:
+            self._failed += 1
+            raise
+        self._added += 1
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a sense in further results after one that could not be written."""
+        return self._place.journal is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
+    ) -> None:
+        whole = kind is None and not self._failed
+        try:
+            self._place.close(whole=whole, error=kind)
+        except OSError as problem:
+            if kind is None:
+                raise
+            say(f"error: {problem}")
+        if not whole and self._place.journal and self._place.journal.exists():
+            say(f"what is finished is kept in {self._place.partial}; the same command with --resume goes on")
+
+    def _require_writable(self, finished: set[str]) -> None:
+        targets = [target for path, target in self._place.outputs() if path not in finished]
+        require_writable("--output", *targets, inputs=self._inputs, overwrite=self._overwrite)
 
 
 def _default_format(folder: Path | None, file: str | None) -> Format:

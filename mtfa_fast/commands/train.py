@@ -26,10 +26,12 @@ from .options import (
     TrainingPrecisionOption,
     TrainingThreadsOption,
 )
+from .outputs import OverwriteOption, require_run_folder
 
 if TYPE_CHECKING:
     from ..training import TrainConfig
 
+RUN_FILES = ("log.jsonl", "checkpoint.pt", "best.safetensors", "last.safetensors")  # of training.state.RunFolder
 NETWORK = Group("Network (defaults: the paper's)", sort_key=1)
 DATA = Group("Data", sort_key=2)
 OPTIMISATION = Group("Optimisation", sort_key=3)
@@ -105,6 +107,7 @@ def train(
     device: Annotated[str, Parameter(group=MACHINE, help="cpu or cuda; several processes through torchrun.")] = "cpu",
     precision: Annotated[TrainingPrecisionOption, Parameter(group=MACHINE)] = "fp32",
     threads: Annotated[TrainingThreadsOption, Parameter(group=MACHINE)] = 0,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Train a detector by the paper's protocol on mixtures of events and backgrounds.
 
@@ -113,6 +116,7 @@ def train(
     Exit code 1: the loss is no number any more.
     """
     given = {name: value for name, value in locals().items() if value is not None}
+    require_run_folder("--output", output, "train.json", RUN_FILES, overwrite=overwrite)
     with usage_errors(), needs("torch", "train needs"):
         from ..training import train as run
         from ..training.progress import shown as progress
@@ -139,6 +143,7 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     from ..training import TrainConfig
 
     options = dict(given)
+    options.pop("overwrite", None)  # the command's own
     network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}
     classes = classes_called(options.pop("classes")) if "classes" in options else PAPER_CLASSES
     config = Config(network=NetworkConfig(**network), classes=classes)

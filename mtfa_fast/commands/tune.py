@@ -20,6 +20,7 @@ from .options import (
     ThreadsOption,
     WeightsOption,
 )
+from .outputs import OverwriteOption, require_writable
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -49,14 +50,17 @@ def tune(
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Find the decisions with the best score, exactly, over all thresholds and filter lengths.
 
     Use mixtures that the test does not use. Prints the choices; writes a weight file only with --output.
+    Exit code 1: some mixtures could not be read, and the choices are those of the others.
     """
     if output and not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
         raise UsageError(f"--output: got {output!r}, allowed: a .safetensors file in a folder that exists")
-    stored = os.path.isfile(mixtures)
+    require_writable("--output", output, inputs=[mixtures], overwrite=overwrite)
+    stored, failed = os.path.isfile(mixtures), 0
     if stored:
         only_with_a_folder({"--subset": subset})
     with usage_errors():
@@ -72,7 +76,9 @@ def tune(
             kept = ProbabilitySet.load(mixtures)
         else:
             options = {"device": device, "precision": precision, "threads": threads}
-            kept = run_detector(listed(mixtures, subset, classes), weights, options, [], jobs, Criterion(collar), {})[1]
+            chosen = listed(mixtures, subset, classes)
+            kept = run_detector(chosen, weights, options, [], jobs, Criterion(collar), {})[1]
+            failed = len(chosen) - len(kept.recordings)
         with bar() as progress:
             tuning = run(
                 kept,
@@ -87,7 +93,7 @@ def tune(
         if output:
             apply(tuning, path, output)
             say(f"written to {output}")
-    return 0
+    return 1 if failed else 0
 
 
 def _show(before: Config, tuning: Tuning) -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from .common import UsageError, count, say, usage_errors
 from .detect import parse_thresholds
 from .options import ThreadsOption, ThresholdOption, WeightsOption
+from .outputs import OverwriteOption, require_writable
 
 
 def visualize(
@@ -37,12 +38,14 @@ def visualize(
         Literal["opus", "flac", "none"], Parameter(help="In the page: small, exact (and for old Safari), or no sound.")
     ] = "opus",
     threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Draw a recording: spectrogram, attention mask at four scales, probabilities with thresholds, events.
 
     Prints the name of the file it wrote.
     """
     target = _target(clip, output, html)
+    require_writable("--output", target, inputs=[clip, *([annotation] if annotation else [])], overwrite=overwrite)
     with usage_errors():
         from ..visualization import View, reference_of, save_figure, save_page
         from ..visualization.figure import require_matplotlib

@@ -9,9 +9,10 @@ fields  meaning
 5       file, scene, onset, offset, label; or file, onset, offset, label, identifier
 ======= ==========================================================================
 
-A first line that names ``onset`` and ``offset`` is a header and gives the columns' order. A line whose onset
-is ``None`` says that its file holds no event (the baseline system writes ``file None 0 30``). The JSON of
-``mtfa-fast detect`` is read, too.
+A line that names ``onset``, ``offset`` and ``label`` is a header and gives the columns' order; where lists were joined
+there are several. A header alone is a list without events. A line whose onset is ``None`` says that its file holds no
+event (the baseline system writes ``file None 0 30``). The JSON of ``mtfa-fast detect`` is read, too, and label tracks
+of Audacity, whose lines of frequencies (they begin with a backslash) are passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from ..events.span import LabelledSpan
@@ -36,6 +37,10 @@ _FIELDS: dict[int, list[tuple[str, ...]]] = {
 _HEADER_NAMES = {
     "filename": "file",
     "event_onset": "onset",
+    "start": "onset",
+    "start_time": "onset",
+    "end": "offset",
+    "end_time": "offset",
     "event_offset": "offset",
     "event_label": "label",
     "class": "label",
@@ -74,8 +79,10 @@ def read_annotations(path: str | os.PathLike[str], *, file: str | None = None) -
         raise ValueError(f"{path}: not an event list ({error})") from None
     for number, fields in rows:
         where = f"{path}:{number}"
-        if columns is None and not found and (names := _header(fields)):
+        if names := _header(fields):
             columns = names
+            continue
+        if fields[0] == "\\":
             continue
         name, event = _event(fields, columns, where)
         events = found.setdefault(name if name is not None else file or path.stem, [])
@@ -115,13 +122,27 @@ def by_name(lists: Mapping[str, Sequence[LabelledSpan]]) -> dict[str, list[Label
     return named
 
 
+def by_name_of(lists: Mapping[str, Sequence[LabelledSpan]], files: Iterable[str]) -> dict[str, list[LabelledSpan]]:
+    """:func:`by_name`, where a list's name without suffix means the one of ``files`` that has it: label tracks name no
+    file and are called as their recording is."""
+    bare, stems = set(files), dict[str, list[str]]()
+    for file in sorted(bare):
+        stems.setdefault(PurePath(file).stem, []).append(file)
+    named: dict[str, list[LabelledSpan]] = {}
+    for name, events in by_name(lists).items():
+        meant = stems.get(name, [])
+        named.setdefault(meant[0] if name not in bare and len(meant) == 1 else name, []).extend(events)
+    return named
+
+
 def _rows(text: str) -> list[tuple[int, list[str]]]:
     """(line number, fields) of every line that is not blank."""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for delimiter in ("\t", ",", ";", None):
         split = [(number, _split(line, delimiter)) for number, line in lines]
-        # A name may hold a comma or a space; only between times does it separate columns.
-        if (delimiter == "\t" and "\t" in text) or any(_has_times(fields) for _, fields in split):
+        # A name may hold a comma or a space; only in a header and between times does it separate columns.
+        known = split and _header(split[0][1]) is not None
+        if known or (delimiter == "\t" and "\t" in text) or any(_has_times(fields) for _, fields in split):
             return split
     return [(number, [line.strip()]) for number, line in lines]
 

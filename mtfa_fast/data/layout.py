@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import is_hidden
 from .annotations import Annotation, by_name, read_annotations
 from .mixing import CLASSES
 from .recipes import Recipe, event_list_path, read_recipes, recipes_path
@@ -116,7 +117,7 @@ def find_mixture_sets(root: str | os.PathLike[str]) -> list[MixtureSet]:
         for place in _PLACES
         for pattern in ("mixture_data/*/*", "generated_data/mixtures_*")
         for folder in sorted((root / place).glob(pattern))
-        if folder.is_dir()
+        if folder.is_dir() and not is_hidden(folder.relative_to(root / place))
     ]
     sets = [found for folder in candidates if (found := _set_at(folder))]
     if not sets:

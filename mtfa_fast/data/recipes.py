@@ -20,6 +20,8 @@ from .mixing import CLASSES, EBRS
 from .sources import BackgroundSource, EventSource, SourceSet, find_sources
 
 MIXTURE_SECONDS = 30.0
+MAX_MIXTURES = 10**6  # a class
+MAX_SEED = 2**32 - 1  # of NumPy's old generator, which the official recipe draws with
 
 Recipe = dict[str, Any]
 
@@ -35,12 +37,12 @@ class MixtureParameters:
     hard: bool = False  # in the scenes of data.scenes instead of the bare backgrounds
 
     def __post_init__(self) -> None:
-        require_int("mixtures_per_class", self.mixtures_per_class, 1, 10**6)
+        require_int("mixtures_per_class", self.mixtures_per_class, 1, MAX_MIXTURES)
         presence = self.event_presence_prob
         require(0 <= presence <= 1, "event_presence_prob", presence, "0 <= probability <= 1")
         finite = len(self.ebrs) > 0 and all(map(math.isfinite, self.ebrs))
         require(finite, "ebrs", self.ebrs, "at least one finite number of dB")
-        require_int("seed", self.seed, 0, 2**32 - 1)
+        require_int("seed", self.seed, 0, MAX_SEED)
 
     @property
     def text(self) -> str:

@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import chosen, require_int
-from ..files import write_beside
+from ..files import is_hidden, write_beside
 from .annotations import Annotation, write_annotations
 from .distractors import Distractors
 from .mixing import mix
+from .opening import require_recordings
 from .recipes import (
     MIXTURE_SECONDS,
     Draw,
@@ -41,6 +42,7 @@ from .sources import BackgroundSource, EventSource, SourceAudio, SourceSet
 
 SAMPLE_RATE = 44_100
 MIXTURE_SAMPLES = int(MIXTURE_SECONDS * SAMPLE_RATE)
+MAX_JOBS = 1024  # threads
 SEGMENT_TOLERANCE = 0.1  # seconds that a segment may reach beyond its file: the step of the official annotation
 
 Outcome = Literal["written", "kept", "screened"]
@@ -144,15 +146,18 @@ def synthesize(
     """
     parameters = parameters or MixtureParameters()
     wanted = chosen("classes", classes, sources.classes)
-    require_int("jobs", jobs, 1, 1024)
+    require_int("jobs", jobs, 1, MAX_JOBS)
     if distractors and not parameters.hard:
         raise ValueError("distractors: got some, allowed: none without hard scenes")
     drawn = {
         label: m for label, m in draw(sources, parameters, replicate_quirk=replicate_quirk).items() if label in wanted
     }
     _require_long_backgrounds(d for mixtures in drawn.values() for d in mixtures)
+    needed = [d.event.path for mixtures in drawn.values() for d in mixtures if d.event]
+    require_recordings(needed + [path for kind in (distractors.kinds if distractors else ()) for path in kind])
     done = Synthesis(Path(output) / "mixture_data" / sources.split / parameters.hash)
     if not overwrite:
+        _require_ours(done.folder, parameters)
         for label, mixtures in drawn.items():
             _require_same(recipes_path(done.folder, sources.split, label), mixtures)
     for part in ("audio", "meta"):
@@ -237,6 +242,19 @@ def _write_meta(folder: Path, subset: str, label: str, recipes: list[Recipe], li
     write_annotations(event_list_path(folder, subset, label), lists)
     for name in before - set(lists):  # overwritten by other mixtures
         (folder / "audio" / Path(name).name).unlink(missing_ok=True)
+
+
+def _require_ours(folder: Path, parameters: MixtureParameters) -> None:
+    """The parameters are written before anything else, so a folder without them is somebody's own."""
+    file = folder / "parameters.yaml"
+    if file.is_file() and file.read_text("utf-8", errors="replace") == parameters.text:
+        return
+    there = sorted(p for p in folder.rglob("*") if p.is_file() and not is_hidden(p.relative_to(folder)))
+    if there:
+        raise ValueError(
+            f"{there[0]} ({len(there)} such files): in a folder without the parameters.yaml of such mixtures; "
+            "allowed: another output folder, or to overwrite them"
+        )
 
 
 def _require_same(path: Path, mixtures: list[Draw]) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arguments import require_int
 from ..weights import Weights
+from .batcher import Batcher
 from .fold import fold
+
+if TYPE_CHECKING:
+    from .. import _core
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]  # of any engine; fp16 is a GPU's, int8 a CPU's
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "int8")
+LIVE_TOGETHER = 64  # live streams computed at once, at most; later ones wait for the next turn
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -37,10 +44,10 @@ class CpuEngine:
             require_int("threads", threads, 1)
         self.config = weights.config
         self.isa: str = _core.chosen_isa()
-        has_bf16 = self.isa in ("avx512bf16", "amx")
+        has_bf16 = self.isa in ("avx512bf16", "amx", "neonbf16")
         if precision == "bf16" and not has_bf16:
             raise ValueError(
-                f"precision: got 'bf16', allowed with {self.isa}: fp32, int8 (bf16 needs AVX512_BF16 or AMX)"
+                f"precision: got 'bf16', allowed with {self.isa}: fp32, int8 (bf16 needs AVX512_BF16, AMX or ARM64 with BF16)"
             )
         if precision == "int8" and not weights.steps:
             raise ValueError(
@@ -76,6 +83,14 @@ class CpuEngine:
             precision=self.precision,
         )
 
+        self._together = Batcher[tuple[_core.LiveStream, np.ndarray], FloatArray](self._push, limit=LIVE_TOGETHER)
+
+    def _push(self, items: list[tuple[_core.LiveStream, np.ndarray]]) -> list[Callable[[], FloatArray]]:
+        from .. import _core
+
+        streams, samples = zip(*items, strict=True)
+        return [partial(_same, rows) for rows in _core.push_live(streams, samples, self.threads)]
+
     def probabilities(self, log_mel: npt.ArrayLike) -> FloatArray:
         """Raw log-mel (T, D) or (B, T, D), T >= 1 -> frame probabilities (T, K) or (B, T, K), float32."""
         array = np.asarray(log_mel, dtype=np.float32)
@@ -85,6 +100,29 @@ class CpuEngine:
         batch = array if array.ndim == 3 else array[None]
         out: FloatArray = self._engine.probabilities(batch, self.threads)
         return out if array.ndim == 3 else out[0]
+
+    def live(self, chunk: int, look_ahead: int | None) -> CpuLive:
+        """A stream without end: constant memory, each frame answered ``delay`` frames later at the latest.
+
+        ``chunk`` and ``look_ahead`` in frames, multiples of 8, define the answer (``backends.reference.bigru_live``);
+        it does not depend on how samples are cut or on other streams, bit for bit. Without look-ahead's end, None, all
+        is answered by ``finish``, as by :meth:`stream`. What is pushed from several threads is computed together.
+        ValueError on anything that is not allowed.
+        """
+        return CpuLive(self, chunk, look_ahead)
+
+    def push_live(self, streams: Sequence[CpuLive], samples: Sequence[np.ndarray]) -> list[FloatArray]:
+        """:meth:`CpuLive.push` of several different streams of this engine at once."""
+        from .. import _core
+
+        found: list[FloatArray] = [stream._nothing for stream in streams]
+        endless = [i for i, stream in enumerate(streams) if stream._live is not None]
+        for i in set(range(len(streams))) - set(endless):
+            streams[i].push(samples[i])
+        cores = [core for stream in streams if (core := stream._live) is not None]
+        for i, rows in zip(endless, _core.push_live(cores, [samples[i] for i in endless], self.threads), strict=True):
+            found[i] = rows
+        return found
 
     def stream(self) -> CpuStream:
         """A recording to be pushed in blocks; its memory grows by some 100 kB a second of audio."""
@@ -127,6 +165,47 @@ class CpuEngine:
     def explain(self) -> dict[str, Any]:
         """Which instruction set, precision and thread count run, and why."""
         return {"isa": self.isa, "precision": self.precision, "threads": self.threads, "reasons": dict(self._reasons)}
+
+
+def _same(rows: FloatArray) -> FloatArray:
+    return rows
+
+
+class CpuLive:
+    """One stream of an engine: ``push`` for ever, or until ``finish``. Not for several threads at once."""
+
+    def __init__(self, engine: CpuEngine, chunk: int, look_ahead: int | None) -> None:
+        from .. import _core
+
+        require_int("chunk", chunk, 1)
+        self._engine = engine
+        self._nothing = np.zeros((0, engine._classes), np.float32)
+        self._live = self._whole = None
+        self.delay: int | None = None  # frames; None: until the end
+        if look_ahead is None:
+            self._whole = engine.stream()
+        else:
+            require_int("look_ahead", look_ahead, 0)
+            self._live = _core.LiveStream(engine._engine, chunk, look_ahead)
+            self.delay = self._live.delay
+
+    def push(self, samples: np.ndarray) -> FloatArray:
+        """Mono float32 (n,), n >= 0, at the config's rate -> the frame probabilities (m, K) that became final.
+
+        ValueError for a NaN or infinite sample; nothing is taken then.
+        """
+        if self._live is not None:
+            return self._engine._together((self._live, samples))
+        assert self._whole is not None
+        self._whole.push(samples)
+        return self._nothing
+
+    def finish(self) -> FloatArray:
+        """The remaining frames' probabilities, 1 + n // hop in all; ValueError when n is 0."""
+        if self._live is not None:
+            return self._live.finish(self._engine.threads)
+        assert self._whole is not None
+        return self._whole.finish()
 
 
 class CpuStream:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_beside, write_json
+from ..files import file_digest, write_beside, write_json
 from .config import Network
-from .recordings import file_digest
 
 FORMAT = "mtfa-fast experiment table1, 1"
 
@@ -24,9 +23,13 @@ class ExperimentFolder:
     path: Path
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone in the folder, which is made where there is none. ValueError while another process works in it."""
-        self._refuse_foreign()
+    def locked(self, *, overwrite: bool = False) -> Iterator[None]:
+        """Alone in the folder, which is made where there is none. ValueError while another process works in it.
+
+        ``overwrite``: though it holds files of no experiment.
+        """
+        if not overwrite:
+            self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "a") as lock:
             try:
@@ -85,7 +88,7 @@ class ExperimentFolder:
             if others:
                 raise ValueError(
                     f"{self.path}: holds {others[0]} ({len(others)} such) and no experiment.json, so it is no "
-                    "experiment's folder; allowed: a new folder"
+                    "experiment's folder; allowed: a new folder, or to overwrite what it holds"
                 )
 
     @staticmethod

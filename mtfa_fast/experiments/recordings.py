@@ -12,6 +12,7 @@ from ..data.layout import Mixture, MixtureSet, open_mixture_set
 from ..data.recipes import MIXTURE_SECONDS, MixtureParameters, load_sources
 from ..data.sources import SourceSet
 from ..data.synthesis import SEGMENT_TOLERANCE, Progress, synthesize
+from ..files import file_digest
 from .config import Table1Config
 
 
@@ -60,15 +61,6 @@ def digest(files: Iterable[tuple[str, Path]]) -> str:
     for name, path in sorted(files):
         total.update(f"{name}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            content.update(block)
-    return content.hexdigest()
 
 
 def shared_files(train: SourceSet, test: SourceSet) -> list[str]:

@@ -16,25 +16,27 @@ from ..data.layout import Mixture
 from ..data.recorded import chunk_starts
 from ..data.sources import SourceSet
 from ..detector import Detector
+from ..files import file_digest
 from ..scoring.evaluation import evaluate
 from ..training import TrainConfig
 from ..versions import versions
 from ..weights import Weights
 from .config import Network, Table1Config
 from .folder import ExperimentFolder
-from .recordings import evaluation_mixtures, facts, file_digest, mix_test, mix_training, read_sources, shared_files
+from .recordings import evaluation_mixtures, facts, mix_test, mix_training, read_sources, shared_files
 from .report import PACKAGES, Scores, markdown, table
 
 Report = Callable[[dict[str, Any]], None]
 
 
-def table1(config: Table1Config, report: Report | None = None) -> Path:
+def table1(config: Table1Config, report: Report | None = None, *, overwrite: bool = False) -> Path:
     """Run the experiment to its end; the path of the Markdown table, with the JSON of the same name beside it.
 
     ``report`` is called with {"stage": text, "network", "number", "total"} when something begins, with {"done",
     "of"} while mixtures are made or scored, and with what :func:`mtfa_fast.training.train` reports. The tables are
-    written after every network, too. ValueError for sources that cannot be used, for a folder with something else
-    or with another experiment in it; OSError where the disk fails.
+    written after every network, too. ``overwrite``: in a folder that holds other files, too. ValueError for sources
+    that cannot be used, for a folder with something else or with another experiment in it; OSError where the disk
+    fails.
     """
     tell = report or (lambda _: None)
     tell({"stage": "looking at every recording"})
@@ -46,7 +48,7 @@ def table1(config: Table1Config, report: Report | None = None) -> Path:
         sets["evaluation"], digest = evaluation_mixtures(config)
         data["evaluation"] = {"sha256": digest, "mixtures": len(sets["evaluation"])}
     folder = ExperimentFolder(Path(config.output))
-    with folder.locked():
+    with folder.locked(overwrite=overwrite):
         folder.begin(config.identity(), data)
         networks = config.networks()
         scores: dict[str, Scores] = {name: {} for name in sets}

@@ -1,7 +1,7 @@
 """The fast layers: parameters, state dict and results of the plain ones, other arithmetic in between.
 
-:class:`MTFA` and :class:`Hourglass` stand for those of :mod:`.modules`, :class:`BiGRU` for a bidirectional
-torch.nn.GRU; :func:`accelerate` puts them into a finished model.
+:class:`MTFA`, :class:`Hourglass` and :class:`.blocks.ResidualBlock` stand for those of :mod:`.modules`,
+:class:`BiGRU` for a bidirectional torch.nn.GRU; :func:`accelerate` puts them into a finished model.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from ..config import HOURGLASS_DEPTH, Variant
 from ..ops import attention_gate, bigru, upsample_add, upsample_add_gate
-from . import folding, modules
-from .modules import ResidualBlock, crop_time
+from . import blocks, folding, modules
+from .blocks import is_convolution, transformed, watched
+from .modules import crop_time
 
 
 class Hourglass(modules.Hourglass):
     """:class:`.modules.Hourglass` with upsampling and addition in one pass over memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if _transformed():
+        if transformed():
             return super().forward(x)
         skip, low = self.scales(x)
         return upsample_add(low, skip)
@@ -38,8 +37,8 @@ class MTFA(modules.MTFA):
     The same arguments, parameters, state dict and results; (B, C, T, D) -> the same, any float dtype, either
     memory layout, which the result keeps. D must be a multiple of ``2 ** depth``; ValueError otherwise.
 
-    - Where gradients are wanted: the plain modules, with upsampling, addition, sigmoid and gate fused, forward
-      and backward.
+    - Where gradients are wanted: upsampling, addition, sigmoid and gate are fused, forward and backward, and in
+      training on a CPU each residual block is one op, batch norm included; elsewhere the plain convolutions and norms.
     - In evaluation without gradients (``eval()`` under ``torch.no_grad`` or ``inference_mode``): batch norm is
       folded into the convolutions and each residual block is one op. No change of the weights is missed, be it
       an optimizer step, ``load_state_dict`` or an exponential moving average that writes to ``.data``: on a CPU
@@ -68,7 +67,7 @@ class MTFA(modules.MTFA):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, T, D), any float dtype -> A, same shape. ValueError on a wrong C or D."""
-        if _transformed() or _watched(self) or not self._ends_as_built():
+        if transformed() or watched(self) or not self._ends_as_built():
             return super().forward(x)
         padded = self._pad(x)
         plain = _wants_gradient(self, x) or not self._foldable()
@@ -76,12 +75,14 @@ class MTFA(modules.MTFA):
         if not plain or x.device.type == "cpu":  # there each convolution would reorder its maps, forward and backward
             padded = padded.contiguous(memory_format=torch.channels_last)
         out = self._plain(padded) if plain else self._folded(padded, self._weights(x.device.type))
+        # A plain block adds its input to maps of autocast's dtype, so the input's dtype, if wider, outlives autocast.
+        out = out.to(torch.promote_types(out.dtype, x.dtype))
         return crop_time(out, x.shape[2]).contiguous(memory_format=layout)
 
     def _ends_as_built(self) -> bool:
         """Whether what the fused ends take apart, hourglass and projection, is of the kind that it was built as."""
         hourglass = self.mask is None or not isinstance(self.mask, modules.Hourglass) or type(self.mask) is Hourglass
-        projected = self.projection is None or folding.is_convolution(self.projection, self.channels, 1)
+        projected = self.projection is None or is_convolution(self.projection, self.channels, 1)
         return hourglass and projected
 
     def _foldable(self) -> bool:
@@ -89,15 +90,15 @@ class MTFA(modules.MTFA):
         return all(folding.foldable(branch, self.channels) for branch in branches)
 
     def _weights(self, device: str) -> folding.Folded:
-        blocks = [block for block in self.modules() if isinstance(block, ResidualBlock)]
+        parts = [part for part in self.modules() if isinstance(part, modules.ResidualBlock)]
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else blocks[0].conv1.weight.dtype
+        dtype = torch.get_autocast_dtype(device) if autocast else parts[0].conv1.weight.dtype
         if device != "cpu" or torch.compiler.is_compiling():
-            return folding.fold(blocks, dtype)
-        sources = folding.sources(blocks)
+            return folding.fold(parts, dtype)
+        sources = folding.sources(parts)
         if self._kept is not None and self._kept[0] == dtype and all(map(_same, sources, self._kept[1])):
             return self._kept[2]
-        folded = folding.fold(blocks, dtype)
+        folded = folding.fold(parts, dtype)
         self._kept = (dtype, [tensor.clone() for tensor in sources], folded)
         return folded
 
@@ -157,7 +158,7 @@ class BiGRU(nn.RNNBase):
         )
 
     def forward(self, x: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Tensor | PackedSequence, Tensor]:
-        if isinstance(x, PackedSequence) or hx is not None or _transformed():
+        if isinstance(x, PackedSequence) or hx is not None or transformed():
             return nn.GRU.forward(self, x, hx)  # type: ignore[call-overload]
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise ValueError(f"x: got shape {tuple(x.shape)}, allowed: (.., .., {self.input_size}), batch and time")
@@ -187,9 +188,9 @@ class BiGRU(nn.RNNBase):
 def accelerate(model: nn.Module) -> nn.Module:
     """Puts the fast layers into ``model``, in place, and returns it.
 
-    Every MTFA and Hourglass layer of :mod:`mtfa_fast.nn` and every bidirectional torch.nn.GRU with biases keeps
-    its identity, parameters, buffers, hooks and state dict keys and changes its class, so that optimizers,
-    checkpoints and DistributedDataParallel stay as they are. Warns where there was nothing to change.
+    Every MTFA, Hourglass and ResidualBlock layer of :mod:`mtfa_fast.nn` and every bidirectional torch.nn.GRU with
+    biases keeps its identity, parameters, buffers, hooks and state dict keys and changes its class, so that
+    optimizers, checkpoints and DistributedDataParallel stay as they are. Warns where there was nothing to change.
     """
     if not _swap(model):
         warnings.warn(
@@ -209,39 +210,16 @@ def _swap(model: nn.Module) -> int:
             module.__class__ = MTFA
         elif type(module) is modules.Hourglass:
             module.__class__ = Hourglass
+        elif type(module) is modules.ResidualBlock:
+            module.__class__ = blocks.ResidualBlock
         elif type(module) is nn.GRU and module.bidirectional and module.bias:
             module.__class__ = BiGRU  # type: ignore[assignment]
-        found += isinstance(module, (MTFA, Hourglass, BiGRU))
+        found += isinstance(module, (MTFA, Hourglass, blocks.ResidualBlock, BiGRU))
     return found
 
 
 def _wants_gradient(module: nn.Module, x: Tensor) -> bool:
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in module.parameters()))
-
-
-def _transformed() -> bool:
-    """Inside torch.func's transforms or forward-mode differentiation.
-
-    They know the plain modules. Ops of torch.library have no forward mode: there torch goes on with zeros, silently.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _watched(layer: nn.Module) -> bool:
-    """Whether somebody waits for a call of a part that the fast paths do not call, or has put another in its place."""
-    if not torch.compiler.is_compiling() and _has_any_global_hook():
-        return True
-    return any(
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-        or "forward" in part.__dict__
-        for part in layer.modules()
-        if part is not layer
-    )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -10,23 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import residual_block, upsample_add
+from . import blocks
+from .blocks import is_convolution
 from .modules import Hourglass, ResidualBlock
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 Folded = dict[ResidualBlock, tuple[Tensor, Tensor, Tensor, Tensor]]
-
-
-def is_convolution(part: nn.Module, channels: int, size: int) -> bool:
-    """Whether ``part`` is the convolution that a residual block or the projection was built with, and no variation."""
-    return (
-        type(part) is nn.Conv2d
-        and part.in_channels == part.out_channels == channels
-        and part.groups == 1
-        and part.kernel_size == (size, size)
-        and part.padding == (size // 2, size // 2)
-        and part.stride == part.dilation == (1, 1)
-        and part.padding_mode == "zeros"
-    )
 
 
 def foldable(part: nn.Module, channels: int) -> bool:
@@ -34,7 +23,7 @@ def foldable(part: nn.Module, channels: int) -> bool:
 
     Somebody's subclass, adapter or replacement may compute anything and is left to its own forward.
     """
-    if type(part) is ResidualBlock:
+    if isinstance(part, ResidualBlock) and type(part) in (ResidualBlock, blocks.ResidualBlock):
         return all(
             is_convolution(conv, channels, 3)
             and conv.bias is None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -64,17 +64,21 @@ def autocast_dtype(device_type: str, tensors: list[Tensor]) -> torch.dtype:
     return torch.get_autocast_dtype(device_type)
 
 
-def autocast(op: torch._ops.OpOverload[..., Any], rule: Rule | None) -> None:
+def autocast(op: torch._ops.OpOverload[..., Any], rule: Rule | None, only: Collection[int] | None = None) -> None:
     """Under torch.autocast the op's floating-point tensors are cast to ``rule(device type, tensors)``.
+
+    ``only``: the positions of the arguments that this is for, all of them by default.
 
     Either way, and without a rule, the op's own matrix products are left alone: a kernel that ran them in
     the context's dtype would return another one than its fake tells.
     """
     for device_type in _AUTOCAST_DEVICES:
-        _autocast_on(device_type, op, rule)
+        _autocast_on(device_type, op, rule, only)
 
 
-def _autocast_on(device_type: str, op: torch._ops.OpOverload[..., Any], rule: Rule | None) -> None:
+def _autocast_on(
+    device_type: str, op: torch._ops.OpOverload[..., Any], rule: Rule | None, only: Collection[int] | None
+) -> None:
     key = f"Autocast{torch._C._dispatch_key_for_device(device_type)}"
     excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
@@ -82,7 +86,7 @@ def _autocast_on(device_type: str, op: torch._ops.OpOverload[..., Any], rule: Ru
         if rule is not None:
             tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if _castable(t)]
             dtype = rule(device_type, tensors)
-            args = tuple(_cast(a, dtype) for a in args)
+            args = tuple(_cast(a, dtype) if only is None or i in only else a for i, a in enumerate(args))
         with torch._C._ExcludeDispatchKeyGuard(excluded):
             return op(*args)
 

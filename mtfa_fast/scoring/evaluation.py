@@ -20,7 +20,7 @@ import numpy as np
 
 from ..arguments import chosen, require_int
 from ..config import Config
-from ..data.annotations import by_name, read_annotations
+from ..data.annotations import by_name_of, read_annotations
 from ..data.layout import Mixture
 from ..data.probabilities import ProbabilitySet, Recording
 from ..events.result import Result
@@ -39,22 +39,33 @@ def evaluate(
     jobs: int = 1,
     progress: Progress | None = None,
     facts: Mapping[str, Any] | None = None,
+    failed: Callable[[Path, Exception], None] | None = None,
 ) -> tuple[Evaluation, ProbabilitySet]:
     """Run a detector (``Detector`` is one) over mixtures -> scores, and the frame probabilities for :mod:`.tuning`.
 
     ``jobs`` recordings at a time. The first recording that fails ends the run with its error, because scores
-    without it would be others. ValueError for no mixtures or no jobs, and for a class that the detector lacks.
+    without it would be others; where ``failed`` is given, it is told and the others are scored, and the names are
+    among the facts as ``failed``. The last one's error is raised where all fail. ValueError for no mixtures or no
+    jobs, and for a class that the detector lacks.
     """
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
     require_int("jobs", jobs, 1)
     recordings: list[Recording] = []
+    broken: list[str] = []
     config: Config | None = None
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="mtfa-evaluate")
     try:
         futures = [pool.submit(detect, mixture.path) for mixture in mixtures]
         for mixture, future in zip(mixtures, futures, strict=True):
-            result = future.result()
+            try:
+                result = future.result()
+            except (OSError, ValueError, RuntimeError) as error:
+                if failed is None or len(broken) + 1 == len(mixtures):
+                    raise
+                broken.append(mixture.path.name)
+                failed(mixture.path, error)
+                continue
             config = config or result.config
             _require_class(mixture.label, config)
             p = np.ascontiguousarray(result.probabilities, dtype=np.float32)
@@ -62,12 +73,13 @@ def evaluate(
                 Recording(mixture.path.name, p, result.duration, mixture.events, mixture.label, mixture.ebr)
             )
             if progress:
-                progress(len(recordings), len(mixtures))
+                progress(len(recordings) + len(broken), len(mixtures))
     finally:
         pool.shutdown(cancel_futures=True)
     assert config is not None
     kept = ProbabilitySet(config, tuple(recordings))
-    return evaluate_probabilities(kept, criterion=criterion, facts=facts), kept
+    known = {**(facts or {}), **({"failed": broken} if broken else {})}
+    return evaluate_probabilities(kept, criterion=criterion, facts=known), kept
 
 
 def evaluate_probabilities(
@@ -103,18 +115,19 @@ def evaluate_lists(
 ) -> Evaluation:
     """Scores of event lists that some system wrote. A mixture that no list names has no detections.
 
-    Files are told apart by their bare names. ``classes``: those to score, default all of ``mixtures``. ValueError
-    for lists that name a file which is not among ``mixtures``, for a class without mixtures, or for no mixtures.
+    Files are told apart by their bare names, a list without a file column by its own. ``classes``: those to score,
+    default all of ``mixtures``. ValueError for lists that name a file which is not among ``mixtures``, for a class
+    without mixtures, or for no mixtures.
     """
     if not mixtures:
         raise ValueError("mixtures: got none, allowed: at least one")
     labels = list(dict.fromkeys(m.label for m in mixtures))
     wanted = chosen("classes", classes, labels)
     detections: dict[str, list[LabelledSpan]] = {}
-    for path in paths:
-        for name, events in by_name(read_annotations(path)).items():
-            detections.setdefault(name, []).extend(events)
     names = {m.path.name for m in mixtures}
+    for path in paths:
+        for name, events in by_name_of(read_annotations(path), names).items():
+            detections.setdefault(name, []).extend(events)
     unknown = [name for name in detections if name not in names]
     if unknown:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 from ..data.distractors import Distractors
 from ..data.layout import open_mixture_set
 from ..data.more_events import add_events
+from ..data.opening import require_recordings
 from ..data.recorded import RecordedChunks, cut_mixtures
 from ..data.sampler import Chunks, ChunkSampler
 from ..data.sources import SPLITS, SourceAudio, SourceSet
@@ -33,6 +34,9 @@ def open_chunks(config: TrainConfig) -> tuple[Chunks, Chunks]:
         "seed": config.seed,
     }
     others = Distractors.load(config.distractors, config.config.features.sample_rate) if config.distractors else None
+    needed = [e.path for s in (kept, held) for events in s.events.values() for e in events]
+    needed += [b.path for s in (kept, held) for b in s.backgrounds]
+    require_recordings(needed + [path for kind in (others.kinds if others else ()) for path in kind])
     training = ChunkSampler(kept, audio, presence=config.presence, augment=config.augment, others=others, **common)
     return training, ChunkSampler(held, audio, presence=0.5, **common)
 

@@ -10,6 +10,7 @@ from ..backends.reference.log_mel import log_mel
 from ..config import HOURGLASS_DEPTH, Config
 from ..data.sampler import MARGIN, Batch, Chunks
 from ..nn.convert import from_weights
+from ..nn.fast import accelerate
 from ..nn.modules import pad_time
 from ..nn.sednet import SEDNet
 from ..weights import Weights, expected_shapes
@@ -88,8 +89,10 @@ def start_from(net: SEDNet, path: str) -> None:
 
 
 def placed(config: Config, device: torch.device) -> SEDNet:
-    """A new network on ``device``, its convolutions' weights channels-last as the maps that they meet."""
+    """A new network on ``device``, on a CPU of the fast layers; convolutions' weights channels-last as their maps."""
     net = SEDNet(config).to(device)
+    if device.type == "cpu":
+        accelerate(net)
     for parameter in net.parameters():
         if parameter.ndim == 4:
             # contiguous() would leave a 1x1 kernel's strides, which are right for both layouts, and DDP warn of its

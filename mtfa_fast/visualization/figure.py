@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ..events.span import LabelledSpan
 
-FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+_MAKER = {".png": "Software", ".svg": "Creator", ".pdf": "Creator"}  # the field of each format that names a program
+FIGURE_SUFFIXES = tuple(_MAKER)
 SPECTROGRAM, MASK, PROBABILITY, ROW = 1.7, 0.85, 0.62, 0.22  # heights in inches
 WIDTH, DOTS_PER_INCH = 8.0, 160
 SMALL = 8  # points
@@ -66,7 +67,8 @@ def save_figure(view: View, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"path: got {os.fspath(path)!r}, allowed: a name that ends in {', '.join(FIGURE_SUFFIXES)}")
     drawn = figure(view)
     with write_beside(path, "wb") as file:
-        drawn.savefig(file, format=suffix[1:], dpi=DOTS_PER_INCH)
+        # Says whose file it is, so that the next run may replace it.
+        drawn.savefig(file, format=suffix[1:], dpi=DOTS_PER_INCH, metadata={_MAKER[suffix]: "mtfa-fast visualize"})
 
 
 def require_matplotlib() -> Any:

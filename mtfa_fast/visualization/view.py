@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..audio import files as audio
 from ..audio.features import log_mel, mel_centres
 from ..config import ClassConfig, Config
-from ..data.annotations import Annotation, by_name, read_annotations
+from ..data.annotations import Annotation, by_name_of, read_annotations
 from ..detector import Detector
 from ..engine.tiles import STEP
 from ..events.result import Result
@@ -176,7 +176,7 @@ def reference_of(recording: str | os.PathLike[str], annotation: str | os.PathLik
     names other files only.
     """
     name = os.path.basename(recording)
-    lists: Mapping[str, Sequence[LabelledSpan]] = by_name(read_annotations(annotation, file=name))
+    lists: Mapping[str, Sequence[LabelledSpan]] = by_name_of(read_annotations(annotation, file=name), [name])
     if lists and name not in lists:
         others = ", ".join(sorted(lists)[:5]) + (f" and {len(lists) - 5} more" if len(lists) > 5 else "")
         raise ValueError(f"{os.fspath(annotation)}: names no {name}, only {others}")

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from ..config import Config
-from ..files import write_beside
+from ..files import is_hidden, write_beside
 from .quantized import PREFIX, quantized_shapes
 from .shapes import Shapes, expected_shapes
 
@@ -112,7 +112,7 @@ def find(source: str | os.PathLike[str]) -> Path:
         return _SHIPPED / f"{name}{SUFFIX}"
     path = Path(name)
     if path.is_dir():
-        files = sorted(path.glob(f"*{SUFFIX}"))
+        files = sorted(p for p in path.glob(f"*{SUFFIX}") if not is_hidden(p.relative_to(path)))
         if len(files) != 1:
             found = ", ".join(f.name for f in files) or "none"
             raise ValueError(f"{path}: got {len(files)} weight files ({found}), allowed: a folder with one {SUFFIX}")

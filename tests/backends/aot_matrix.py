@@ -2,7 +2,8 @@
 
 Run as a program, without TRITON_INTERPRET: Triton's own helpers are decorated when it is imported, so a process
 that interprets cannot compile. Bad is: register spills, a stack frame, more shared memory than a block may have,
-and for the Hopper convolution anything but the tensor cores and bulk copies it is there for.
+for the Hopper convolution anything but the tensor cores and bulk copies it is there for, and for the kernels that should
+be as fast as memory more instructions than a multiprocessor can issue in that time.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from mtfa_fast.backends.triton import (
 )
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+# An H200 copies 4.3 TB/s; its 132 multiprocessors issue four instructions of a warp a cycle, 1.83 GHz being the clock of its
+# data sheet's 989 TFLOP/s. So at 90 % of the copy bandwidth there is time for a quarter of an instruction a byte.
+PER_BYTE = 132 * 4 * 1.83e9 / (0.9 * 4.3e12)
 SHARED_LIMIT = {80: 163, 90: 227, 100: 227}  # KiB that a block may ask for
 
 
@@ -51,6 +55,7 @@ class Job:
     pointer: str = "*bf16"
     types: dict[str, str] = field(default_factory=dict)
     targets: tuple[int, ...] = (80, 90, 100)
+    moves: float = 0.0  # bytes that a warp must read and write, where memory should be the limit on sm_90
 
     def source(self) -> ASTSource:
         names = self.kernel.arg_names
@@ -93,13 +98,22 @@ def ends() -> list[Job]:
     shape = {"C": 64, "SIDE": 64, "PIXELS": stem.PIXELS}
     whole = dict.fromkeys(("x", "mean", "std", "w", "bias"), "*fp32")
     gate = {"PROJECTED": True, "POOL": 8, "PIXELS": gated_pool.PIXELS}
+    # Of a pixel: the stem reads a number and writes its channels; the gate reads two maps and a quarter, writes an eighth.
+    pixels, pool_pixels = stem.PIXELS / 4, gated_pool.PIXELS / gated_pool.warps(64)
     two, eight = ({"C": 64, "DOWN": down, "ACROSS": across, "BLOCK": 1024} for down, across in ((2, 2), (1, 8)))
     return [
-        Job("stem", stem._stem, "y", shape, 4, types=whole),
+        Job("stem", stem._stem, "y", shape, 4, types=whole, moves=pixels * (4 + 64 * 2)),
         Job("max_pool 2 x 2", max_pool._pool, "x y", two, 4),
         Job("max_pool 1 x 8", max_pool._pool, "x y", eight, 4),
         *(
-            Job(f"gated_pool {c} channels", gated_pool._gated_pool, "low skip features w bias out", {**gate, "C": c}, 8)
+            Job(
+                f"gated_pool {c} channels",
+                gated_pool._gated_pool,
+                "low skip features w bias out",
+                {**gate, "C": c},
+                gated_pool.warps(c),
+                moves=pool_pixels * 64 * 2 * (2 + 1 / 4 + 1 / 8) if c == 64 else 0.0,
+            )  # fmt: skip
             for c in (32, 64, 128)
         ),
     ]
@@ -174,7 +188,7 @@ def resources(kernel: Any, target: GPUTarget) -> dict[str, Any]:
     return {**found, "shared": kernel.metadata.shared, "serialised": sorted(set(re.findall(r"\((C75\d\d)\)", log)))}
 
 
-def instructions(kernel: Any) -> str:
+def code_of(kernel: Any) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -184,6 +198,12 @@ def instructions(kernel: Any) -> str:
         ).stdout
 
 
+def instructions(code: str) -> int:
+    """Of a kernel without loops: what a warp executes, or more."""
+    names = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z]\w*)", code, re.M)
+    return sum(name != "NOP" for name in names)
+
+
 def check(job: Job, arch: int) -> dict[str, Any]:
     target = GPUTarget("cuda", arch, 32)
     kernel = triton.compile(job.source(), target=target, options={"num_warps": job.warps})
@@ -191,8 +211,13 @@ def check(job: Job, arch: int) -> dict[str, Any]:
     bad = [name for name in ("stack", "spill_stores", "spill_loads", "serialised") if used[name]]
     if used["shared"] > SHARED_LIMIT[arch] * 1024:
         bad.append("shared")
-    if "descriptor" in job.name and arch == 90:
-        code = instructions(kernel)
+    code = code_of(kernel) if arch == 90 and (job.moves or "descriptor" in job.name) else ""
+    if job.moves and code:
+        used["instructions"] = instructions(code)
+        used["per_byte"] = round(used["instructions"] / job.moves, 3)
+        if not 0 < used["per_byte"] <= PER_BYTE:
+            bad.append(f"more than {PER_BYTE:.3f} instructions a byte")
+    if "descriptor" in job.name and code:
         bad += [f"no {name}" for name in ("HGMMA", "UTMALDG", "UTMASTG") if name not in code]
     return {"kernel": job.name, "sm": arch, **used, "bad": bad}
 

@@ -6,6 +6,7 @@ uninitialised memory is NaN, so that a missing wait shows as a wrong result.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from mtfa_fast import ops
 from mtfa_fast.backends import gru_layers
 from mtfa_fast.backends.cuda import bigru, library, residual_block
+from mtfa_fast.checking.comparison import RECURRENT_FLOOR
 
 
 def gru(inputs: int, hidden: int, layers: int = 1) -> nn.GRU:
@@ -51,8 +53,10 @@ def test_bigru_equals_torch(shim: ctypes.CDLL, batch: int, steps: int, hidden: i
     module, x = gru(11, hidden, 2), torch.randn(batch, steps, 11)
     expected, expected_h_n = module(x.double())
     output, h_n = bigru.bigru(x, flat(module))
-    assert error(output, expected.detach()) < 5e-7
-    assert error(h_n, expected_h_n.detach()) < 5e-7
+    stock, stock_h_n = copy.deepcopy(module).float()(x)
+    # The design's bound: twice what stock PyTorch errs, or where that was lucky the floor of recurrent parts.
+    for ours, theirs, exact in ((output, stock, expected), (h_n, stock_h_n, expected_h_n)):
+        assert error(ours, exact.detach()) < max(2 * error(theirs.detach(), exact.detach()), RECURRENT_FLOOR)
     assert output.is_contiguous() and output.dtype == torch.float32
 
 

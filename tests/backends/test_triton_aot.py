@@ -22,3 +22,5 @@ def test_kernels_compile_for_every_target(tmp_path: Path) -> None:
     assert done.returncode == 0, f"{bad}\n{done.stderr[-2000:]}"
     assert len(rows) >= 77
     assert {row["sm"] for row in rows} == {80, 90, 100}
+    counted = {row["kernel"]: row["per_byte"] for row in rows if "per_byte" in row}
+    assert set(counted) == {"stem", "gated_pool 64 channels"} and all(0.1 < count < 0.25 for count in counted.values())

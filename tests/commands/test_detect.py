@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -175,32 +173,6 @@ def test_an_error_from_the_engine_is_one_files_error(
     assert detect("day", "-o", "all.tsv") == 1
     assert "error: day/b.flac: out of something\n" in capsys.readouterr().err
     assert Path("all.tsv").read_text().startswith("day/a.wav\t1.000")
-
-
-def test_interrupted_runs_leave_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("all.csv").write_text("yesterday's")
-    before = set(os.listdir())
-    finish = LoudnessStream.finish
-
-    def finish_then_interrupt(self: LoudnessStream) -> np.ndarray:
-        if self._blocks[0][round(0.6 * RATE)] > 0:  # the second recording; the first is written
-            time.sleep(0.1)
-            signal.raise_signal(signal.SIGINT)
-            time.sleep(0.1)
-        return finish(self)
-
-    monkeypatch.setattr(LoudnessStream, "finish", finish_then_interrupt)
-    # A shell's background jobs are started with SIGINT ignored, and Python leaves it so.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert detect("day", "-o", "all.csv") == 130
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert "interrupted" in capsys.readouterr().err
-    assert Path("all.csv").read_text() == "yesterday's"
-    assert set(os.listdir()) == before
 
 
 def test_progress_bar_only_on_terminals_and_long_work(

@@ -96,11 +96,30 @@ def test_wrong_commands(folder: Path, capsys: pytest.CaptureFixture[str], argume
     assert set(folder.iterdir()) == before
 
 
-def test_a_recording_that_fails_ends_the_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_mixture_costs_only_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "set" / "audio" / "late.wav").write_bytes(b"damaged")
-    assert evaluate("set", "--weights", "w.safetensors", "--keep", "kept.npz") == 2
-    assert "late.wav: cannot be decoded" in capsys.readouterr().err
-    assert not Path("scores.json").exists() and not Path("kept.npz").exists()
+    assert evaluate("set", "--weights", "w.safetensors", "--keep", "kept.npz") == 1
+    err = capsys.readouterr().err
+    assert "late.wav: cannot be decoded" in err and "1 of 4 mixtures could not be read" in err
+    assert json.loads(Path("scores.json").read_text())["failed"] == ["late.wav"]
+    assert figures() == (2, 1, 1)
+    assert evaluate("kept.npz") == 0  # what was computed is there
+    assert figures() == (2, 1, 1)
+    assert main(["tune", "set", "--weights", "w.safetensors"]) == 1
+    for name in ONSETS:
+        (folder / "set" / "audio" / f"{name}.wav").write_bytes(b"damaged")
+    assert evaluate("set", "--weights", "w.safetensors") == 2
+    assert not Path("scores.json").exists()
+
+
+def test_lists_of_each_recording_are_scored_together(folder: Path) -> None:
+    """A folder's CSVs, most of them without events, and label tracks, which name no file."""
+    base = ["detect", "set/audio", "--weights", "w.safetensors", "-t", "babycry=1"]
+    for form, suffix in (("csv", "csv"), ("audacity", "txt")):
+        assert main([*base, "--format", form, "-o", f"{form}/"]) == 0
+        lists = [argument for name in ONSETS for argument in ("--events", f"{form}/{name}.{suffix}")]
+        assert evaluate("set", *lists) == 0
+        assert figures() == (3, 2, 1)
 
 
 def test_tuned_decisions_are_written_and_score_as_promised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

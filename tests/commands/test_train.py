@@ -25,7 +25,8 @@ def test_train_has_every_option_with_the_librarys_default() -> None:
     assert train_config(given | {"sources": "s", "output": "o"}) == TrainConfig("s", "o")
     renamed = {"ebrs": "ebr", "config": "classes"}
     library = {renamed.get(f.name, f.name) for f in dataclasses.fields(TrainConfig)}
-    assert options.keys() == library | {f.name for f in dataclasses.fields(NetworkConfig)}
+    own = {"overwrite"}  # of the command
+    assert options.keys() == library | {f.name for f in dataclasses.fields(NetworkConfig)} | own
 
 
 def test_train_options_reach_the_library() -> None:

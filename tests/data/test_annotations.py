@@ -7,7 +7,7 @@ import json
 import dcase_util
 import pytest
 
-from mtfa_fast.data.annotations import Annotation, by_name, read_annotations, write_annotations
+from mtfa_fast.data.annotations import Annotation, by_name, by_name_of, read_annotations, write_annotations
 from mtfa_fast.events.result import Event
 
 GUNSHOT = Annotation("gunshot", 1.5, 2.25)
@@ -112,3 +112,23 @@ def test_bare_names_must_differ():
     assert by_name({"x/a.wav": [GUNSHOT], "x\\b.wav": []}) == {"a.wav": [GUNSHOT], "b.wav": []}
     with pytest.raises(ValueError, match=r"two files are called 'a\.wav'"):
         by_name({"x/a.wav": [], "y/a.wav": []})
+
+
+def test_lists_of_other_tools_are_read(tmp_path):
+    path = tmp_path / "clip.csv"
+    for text, expected in (
+        ("file,onset,offset,label,score\n", {}),  # our own, without events
+        ("filename,onset,event_label,offset\na.wav,1.5,gunshot,2.25\n", {"a.wav": [GUNSHOT]}),
+        ("start\tend\tlabel\n1.5\t2.25\tgunshot\n", {"clip": [GUNSHOT]}),
+        ("1.500000\t2.250000\tgunshot\n\\\t100.0\t2000.0\n", {"clip": [GUNSHOT]}),  # Audacity, with its frequencies
+        # several of ours, joined
+        ("file,onset,offset,label,score\n" * 2 + "a.wav,1.500,2.250,gunshot,0.9\n", {"a.wav": [GUNSHOT]}),
+    ):
+        path.write_text(text)
+        assert read_annotations(path) == expected
+
+
+def test_a_list_that_names_no_file_belongs_to_the_recording_of_its_name():
+    lists = {"clip": [GUNSHOT], "both": [GUNSHOT], "x/other.wav": []}
+    files = ["clip.wav", "both.wav", "both.flac", "other.wav"]
+    assert by_name_of(lists, files) == {"clip.wav": [GUNSHOT], "both": [GUNSHOT], "other.wav": []}

@@ -121,7 +121,7 @@ def test_a_stream_hides_its_blocks(monkeypatch: pytest.MonkeyPatch, device: str)
         for first in range(0, len(wave), size):
             stream.push(wave[first : first + size])
         if size < len(wave):  # all but what the end decides was done on the way, and what it needed is gone
-            assert len(stream._done) == (stream._next - 256 - 1) // 96 + 1 and len(ahead) >= 9
+            assert len(stream._done) == (stream._frames.next - 256 - 1) // 96 + 1 and len(ahead) >= 9
             assert sum(map(len, stream._parts)) <= 256 + 96 + 64
         np.testing.assert_allclose(stream.finish(), expected, atol=1e-6)
 

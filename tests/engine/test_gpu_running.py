@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mtfa_fast.backends.support import Support
 from mtfa_fast.config import NetworkConfig
+from mtfa_fast.engine.batcher import Batcher
 from mtfa_fast.engine.gpu import GpuEngine, graphs
 from mtfa_fast.engine.gpu.blocks import Block, Choice
 from mtfa_fast.engine.gpu.device import Device, without_tf32
-from mtfa_fast.engine.gpu.stream import Batcher
 from mtfa_fast.nn import SEDNet
 from mtfa_fast.nn.convert import to_weights
 from tests.engine.lively import alone, lively_network, spectrograms

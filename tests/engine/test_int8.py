@@ -67,7 +67,7 @@ def test_bits_do_not_depend_on_threads_batch_or_blocks() -> None:
         np.testing.assert_array_equal(engine.probabilities(batch), single)
 
 
-def test_instruction_sets_make_the_same_maps_of_the_same_stem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_instruction_set_makes_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, log_mel = quantized("c32-d40", 41)
     found = {}
     for isa in _core.available_isas():
@@ -76,14 +76,8 @@ def test_instruction_sets_make_the_same_maps_of_the_same_stem(monkeypatch: pytes
         assert engine.isa == isa
         found[isa] = {name: engine.tap(name, log_mel) for name in engine.map_names()}
     for isa, maps in found.items():
-        stems = found["portable"]["stem"], maps["stem"]  # of floats, whose last bit may decide a rounding
-        assert np.count_nonzero(stems[0] != stems[1]) < 1e-4 * stems[0].size
-        if np.array_equal(*stems):
-            for name, values in maps.items():
-                np.testing.assert_array_equal(values, found["portable"][name], err_msg=f"{isa} {name}")
-    assert (
-        sum(np.array_equal(maps["stem"], found["portable"]["stem"]) for maps in found.values()) > 1 or len(found) == 1
-    )
+        for name, values in maps.items():
+            np.testing.assert_array_equal(values, found["portable"][name], err_msg=f"{isa} {name}")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

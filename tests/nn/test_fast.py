@@ -231,3 +231,14 @@ def test_fifty_steps_of_training_follow_the_plain_network() -> None:
     noise = torch.stack([(loss_curve(nudged(plain, seed)) - stock).abs() for seed in range(3)]).amax(0).cummax(0).values
     difference = (loss_curve(fast) - stock).abs()
     assert (difference <= noise + 1e-6).all(), torch.stack((difference, noise))
+
+
+@pytest.mark.parametrize("variant", ["mtfa", "resatt", "res"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_under_autocast_the_fast_layer_returns_the_plain_ones_dtype(variant, dtype):
+    plain = modules.MTFA(16, variant=variant).eval()
+    fast = MTFA(16, variant=variant).eval()
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 16, 9, 8).to(dtype)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert fast(x).dtype == plain(x).dtype

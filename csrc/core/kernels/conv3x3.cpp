@@ -18,7 +18,7 @@ void conv3x3_rows<Bf16>(const ConvRows<Bf16>& args) {
   if (args.channels % kTileChannels == 0) return conv3x3_tiles(args);
   winograd<Bf16>(args);
 }
-#elif defined(__AVX512BF16__)
+#elif defined(MTFA_HAS_BF16)
 template void conv3x3_rows<Bf16>(const ConvRows<Bf16>&);
 #endif
 

@@ -61,7 +61,7 @@ constexpr TypedBackwardKernels<T> kBackward = {upsample_add_gate<T>, attention_g
 }  // namespace
 
 GateBackwardKernels gate_backward_kernels() {
-#ifdef __AVX512BF16__
+#ifdef MTFA_HAS_BF16
   return {kBackward<float>, kBackward<Bf16>};
 #else
   return {kBackward<float>, {}};

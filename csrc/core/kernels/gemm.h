@@ -27,7 +27,7 @@ struct Step<float> {
   MTFA_INLINE static Vec multiply_add(Vec sum, Vec x, Weights w) { return sum + x * w; }
 };
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__)
 template <>
 struct Step<Bf16> {
   static constexpr int values = 2;
@@ -41,6 +41,26 @@ struct Step<Bf16> {
   MTFA_INLINE static Vec multiply_add(Vec sum, __m512i x, Weights w) {
     return reinterpret_cast<Vec>(
         _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w)));
+  }
+};
+#elif defined(MTFA_HAS_BF16)
+template <>
+struct Step<Bf16> {
+  static constexpr int values = 2;
+  using Weights = bfloat16x8_t;
+  MTFA_INLINE static Weights weights(const Bf16* p) {
+    Weights w;
+    std::memcpy(&w, p, sizeof w);
+    return w;
+  }
+  // One pair in the low lanes: the product takes it by its lane, and nothing has to be copied over a register.
+  MTFA_INLINE static bfloat16x4_t broadcast(const Bf16* p) {
+    uint32_t pair;
+    std::memcpy(&pair, p, sizeof pair);
+    return vcreate_bf16(pair);
+  }
+  MTFA_INLINE static Vec multiply_add(Vec sum, bfloat16x4_t x, Weights w) {
+    return reinterpret_cast<Vec>(vbfdotq_lane_f32(reinterpret_cast<float32x4_t>(sum), w, x, 0));
   }
 };
 #endif

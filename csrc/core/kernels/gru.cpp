@@ -50,12 +50,12 @@ void gru_run(const GruRun& run) {
   // The initial state, then each step reads the previous step's output in place.
   float* zeros = static_cast<float*>(scratch(sizeof(float) * hidden));
   std::memset(zeros, 0, sizeof(float) * hidden);
-  const float* state = zeros;
+  const float* state = run.initial ? run.initial : zeros;
   for (int64_t i = 0; i < run.frames; ++i) {
     const int64_t t = run.reverse ? run.frames - 1 - i : i;
     const float* gates = run.gates[t] + run.gates_offset;
     float* next = run.states[t] + run.states_offset;
-    const bool backwards = i % 2;
+    const bool backwards = (run.steps_before + i) % 2;
     for (int done = 0; done < hidden; done += kBlock) {
       const int u = backwards ? hidden - kBlock - done : done;
       step_block(run.weights + static_cast<ptrdiff_t>(u) * 3 * hidden, run.bias_new, gates, state, hidden, u, backwards,

@@ -24,7 +24,7 @@ template <class T>
 using VectorOf = std::conditional_t<std::is_same_v<T, uint8_t>, float, T>;
 
 // What Winograd's convolution makes at a time, in frames x mel bands: 4 or 3 products an output instead of 9. A
-// convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/performance.md.
+// convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/numerics.md.
 enum class ConvBlocks { rows2_columns2, rows2_columns4 };
 
 // One pair of output rows t, t + 1 of a 3x3 convolution: out = [relu](conv(in) + bias [+ residual]).
@@ -99,6 +99,8 @@ struct GruRun {
   int64_t frames;
   int hidden;
   bool reverse;
+  const float* initial = nullptr;  // (hidden), the state before the first step; null: zeros
+  int64_t steps_before = 0;  // of the same sequence, in earlier calls: what is cut in two has the bits of the whole
 };
 
 template <class T>
@@ -133,6 +135,7 @@ MTFA_DECLARE_KERNELS(avx2)
 MTFA_DECLARE_KERNELS(avx512)
 MTFA_DECLARE_KERNELS(avx512bf16)
 MTFA_DECLARE_KERNELS(amx)
+MTFA_DECLARE_KERNELS(neonbf16)
 #undef MTFA_DECLARE_KERNELS
 // What VNNI adds to two of them.
 namespace avx2vnni {

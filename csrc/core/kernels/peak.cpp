@@ -56,7 +56,7 @@ double peak_bf16(int64_t steps) {
   release_tiles();
   return 4.0 * 2.0 * kTileRows16 * (kTileBytes / 4) * kTileInputs * static_cast<double>(steps);
 }
-#elif defined(__AVX512BF16__)
+#elif defined(MTFA_HAS_BF16)
 double peak_bf16(int64_t steps) {
   alignas(64) float starts[kChains * kWidth] = {};
   alignas(64) Bf16 factors[2 * kWidth] = {};

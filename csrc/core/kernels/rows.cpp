@@ -98,7 +98,7 @@ void gate_row(const GateRow<T>& args) {
   template void dense_rows<T>(const Dense<T>&);                        \
   template void gate_row<T>(const GateRow<T>&);
 MTFA_ROWS(float)
-#ifdef __AVX512BF16__
+#ifdef MTFA_HAS_BF16
 MTFA_ROWS(Bf16)
 #endif
 

@@ -1,5 +1,6 @@
 // The passes over rows of 8-bit maps that are not convolutions 64 -> 64. The stem's weights, and those of dense
 // products, hold the maps' steps.
+// Like the convolution, the stem is compiled without contraction: every instruction set makes the same bytes.
 #include "core/kernels/rows_int8.h"
 
 #include "core/kernels/bytes.h"

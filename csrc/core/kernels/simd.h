@@ -11,6 +11,12 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
+#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+#include <arm_neon.h>
+#endif
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define MTFA_HAS_BF16 1  // products of bf16, and rounding to it
+#endif
 
 #ifndef MTFA_ISA_NAMESPACE
 #define MTFA_ISA_NAMESPACE portable
@@ -25,6 +31,8 @@ namespace MTFA_ISA_NAMESPACE {
 constexpr int kVectorBytes = 64, kRegisters = 32;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kRegisters = 32;
 #else
 constexpr int kVectorBytes = 16, kRegisters = 16;
 #endif
@@ -40,7 +48,7 @@ MTFA_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = 
 MTFA_INLINE Vec relu(Vec x) { return x < 0.0f ? Vec{} : x; }                    // NaN stays NaN, as in torch
 MTFA_INLINE Vec max(Vec a, Vec b) { return a >= b ? a : (a < b ? b : a + b); }  // NaN wins
 
-#ifdef __AVX512BF16__
+#ifdef MTFA_HAS_BF16
 MTFA_INLINE Vec load(const Bf16* p) {
   typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
   typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
@@ -49,7 +57,11 @@ MTFA_INLINE Vec load(const Bf16* p) {
   return reinterpret_cast<Vec>(__builtin_convertvector(halves, Words) << 16);
 }
 MTFA_INLINE void store(Bf16* p, Vec v) {
+#ifdef __AVX512BF16__
   const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+#else
+  const bfloat16x4_t rounded = vcvt_bf16_f32(reinterpret_cast<float32x4_t>(v));
+#endif
   std::memcpy(p, &rounded, sizeof rounded);
 }
 #endif

@@ -13,7 +13,7 @@ constexpr TypedKernels<T> typed_kernels() {
 }
 
 const Kernels& kernels() {
-#ifdef __AVX512BF16__
+#ifdef MTFA_HAS_BF16
   static const TypedKernels<Bf16> bf16 = typed_kernels<Bf16>();
   const TypedKernels<Bf16>* const bf16_kernels = &bf16;
 #else

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,8 +14,9 @@ from ..support import Support
 
 PIXEL = 16  # channels in a map's memory: whole vectors of every instruction set
 LARGEST_ROW = 1 << 25  # values of one row (one time step) of a map
-_BF16_SETS = ("avx512bf16", "amx")
+_BF16_SETS = ("avx512bf16", "amx", "neonbf16")
 _MOST_THREADS = 1024
+MOST_CHANNELS = 4096
 
 
 def array(x: Tensor) -> NDArray[Any]:
@@ -57,3 +59,29 @@ def supports_pixels(x: Tensor) -> Support:
     if channels * width >= LARGEST_ROW:
         return Support.no(f"its kernels take channels * D < {LARGEST_ROW}, not {channels * width}")
     return supports_type(x)
+
+
+def supports_training(x: Tensor) -> Support:
+    """Maps of any layout, whose pixels are whole vectors: one that is not channels-last is copied."""
+    channels, width = x.shape[1], x.shape[3]
+    if channels == 0 or channels % PIXEL:
+        return Support.no(f"its kernels take channels in multiples of {PIXEL}, not {channels}")
+    if channels > MOST_CHANNELS or channels * width >= LARGEST_ROW:
+        return Support.no(
+            f"its kernels take channels <= {MOST_CHANNELS} and channels * D < {LARGEST_ROW}, not {channels} and "
+            f"{channels * width}"
+        )
+    return supports_type(x)
+
+
+def channels_last(x: Tensor) -> NDArray[Any]:
+    """:func:`pixels` of a map of any layout, copied where it has to be."""
+    return pixels(x.contiguous(memory_format=torch.channels_last))
+
+
+def training_weight(weight: Tensor) -> NDArray[Any]:
+    """A convolution's (C, C, 3, 3) as training's kernels pack it, each step anew.
+
+    Copied by NumPy: torch would wake its threads for it, which costs more than the copy.
+    """
+    return np.ascontiguousarray(array(weight.float()))

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from ... import _core
 from ..support import Support
-from .arrays import LARGEST_ROW, PIXEL, array, supports_type, threads
+from .arrays import LARGEST_ROW, MOST_CHANNELS, PIXEL, array, supports_type, threads
 from .packed import PackedWeights
-
-MOST_CHANNELS = 4096
 
 
 def _pack(weights: Sequence[NDArray[Any]], dtype: torch.dtype) -> _core.ResidualBlock | _core.ResidualBlockBf16:

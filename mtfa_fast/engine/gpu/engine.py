@@ -20,13 +20,15 @@ from torch import Tensor
 
 from ... import ops
 from ...weights import Weights
+from ..batcher import Batcher
 from .batches import BATCH_FRAMES, SIZES, Batches
 from .blocks import Choice, Timer, seconds
 from .device import Device, Pending
 from .graphs import Programs
+from .live import GpuLive, Item, LiveBatches
 from .network import Network
 from .scores import keep_scored
-from .stream import Batcher, Clip, GpuStream
+from .stream import Clip, Frames, GpuStream, GpuWhole
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BACKENDS = ("auto", "triton", "reference")
@@ -92,6 +94,9 @@ class GpuEngine:
         programs = Programs(self._device.capture() if graphs else None)
         self._batches = Batches(network, programs, self._device, batch_frames)
         self._batcher = Batcher[Clip, Tensor](self._start, limit=64)
+        self._backend = backend
+        self._live = LiveBatches(network, self._device, self._log_mel, batch_frames)
+        self._live_batcher = Batcher[Item, Tensor](self._live.run, limit=1_024)
 
     def probabilities(self, log_mel: np.ndarray) -> np.ndarray:
         """Raw log-mel (T, D) or (B, T, D), T >= 1 -> frame probabilities float32 (T, K) or (B, T, K)."""
@@ -131,6 +136,32 @@ class GpuEngine:
     def stream(self) -> GpuStream:
         """A recording to be pushed in blocks."""
         return GpuStream(self.config.features, self._log_mel, self._ahead, self._finish)
+
+    def live(self, chunk: int, look_ahead: int | None) -> GpuLive | GpuWhole:
+        """A stream without end, as of ``engine.cpu.CpuEngine.live``; what several threads push shares a batch.
+
+        ValueError with ``backend="triton"``, whose recurrence begins from zeros alone.
+        """
+        if look_ahead is None:
+            return GpuWhole(self.stream(), len(self.config.classes))
+        if self._backend == "triton":
+            raise ValueError("backend: got 'triton' with a live stream, allowed: auto, reference")
+        frames = Frames(self.config.features, self._log_mel)
+        return GpuLive(
+            frames,
+            chunk,
+            look_ahead,
+            lambda item: _numpy(self._live_batcher(item)),
+            lambda stream: _numpy(self._live.finish(stream)()),
+        )
+
+    def push_live(self, streams: Sequence[GpuLive | GpuWhole], samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """``push`` of several different streams of this engine at once."""
+        found = {i: s.push(x) for i, (s, x) in enumerate(zip(streams, samples, strict=True)) if isinstance(s, GpuWhole)}
+        ahead = [(i, (s, x)) for i, (s, x) in enumerate(zip(streams, samples, strict=True)) if isinstance(s, GpuLive)]
+        for (i, _), answer in zip(ahead, self._live.run([item for _, item in ahead]), strict=True):
+            found[i] = _numpy(answer())
+        return [found[i] for i in range(len(streams))]
 
     def log_mel(self, wave: np.ndarray | Tensor) -> Tensor:
         """Mono samples (..., n), n >= 1 -> raw log-mel (..., 1 + n // hop, D) on the device, float32."""

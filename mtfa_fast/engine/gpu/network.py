@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import ops
+from ...backends.reference.bigru_states import bigru_states_from
 from ...backends.support import Support
 from ...config import HOURGLASS_DEPTH
 from ...ops._dispatch import Table, ladder
@@ -78,6 +79,27 @@ class Network:
             behind = (torch.arange(gi.shape[1], device=gi.device) >= lengths[:, None])[:, :, None, None]
         x = self._states(gi, 0, behind)
         x = self._states(self._project(x, 1), 1, behind)
+        return self._probabilities(x)
+
+    def live(self, gi: Tensor, carried: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """Of a chunk of ``count`` frames and what it looks ahead, (B, T, 2, 3U), and the forward directions' states
+        (B, U) before it, one a layer -> probabilities (B, count, K) and the states after it.
+
+        As of ``backends.reference.bigru_live``, by torch's GRU: the kernels of the other backends begin from zeros.
+        """
+        hidden, after = self.config.network.hidden, []
+        x = gi
+        for layer, before in enumerate(carried):
+            states = bigru_states_from(x, self._recurrent[layer], self._new[layer], before)
+            after.append(states[:, count - 1, :hidden].clone())
+            x = states.to(gi.dtype) if layer else self._project(states.to(gi.dtype), 1)
+        return self._probabilities(x[:, :count]), after
+
+    def rest(self) -> list[Tensor]:
+        """The states (U,) before the first frame, one a layer."""
+        return [weight.new_zeros(self.config.network.hidden) for weight in self._recurrent]
+
+    def _probabilities(self, x: Tensor) -> Tensor:
         hidden_layer = torch.relu_(F.linear(x.to(self._head[0].dtype), *self._head))
         probabilities = torch.sigmoid_(F.linear(hidden_layer, *self._output))
         return probabilities if self.dtype == torch.float64 else probabilities.float()

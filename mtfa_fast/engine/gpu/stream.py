@@ -1,11 +1,9 @@
-"""Recordings on their way through the engine: samples in, blocks of any size; finished ones are batched."""
+"""Recordings on their way through the engine: samples in, blocks of any size."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -13,9 +11,6 @@ from torch import Tensor
 from ...config import FeatureConfig
 
 BLOCK_FRAMES = 512  # of samples that are waited for before a block goes to the device
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 # What a stream asks of its engine: samples to frames; complete windows through the trunk; all to probabilities.
 LogMel = Callable[[np.ndarray], Tensor]
@@ -36,6 +31,52 @@ class Clip:
     done: list[Tensor] = field(default_factory=list)
 
 
+class Frames:
+    """Samples of one recording, pushed in blocks of any size, on their way to log-mel frames."""
+
+    def __init__(self, features: FeatureConfig, log_mel: LogMel) -> None:
+        self._log_mel = log_mel
+        f = features
+        self._hop = f.hop
+        self._reach = f.window_length + (f.fft_length - f.window_length) // 2 - f.fft_length // 2  # under the window
+        self._context = -(-f.fft_length // 2 // f.hop)  # frames before the next one that the waiting samples still hold
+        self._waiting = [np.zeros(0, np.float32)]
+        self._first = 0  # the frame on which the waiting samples begin
+        self.next = 0  # the first frame that is not computed yet
+        self.samples = 0
+
+    def push(self, samples: np.ndarray) -> None:
+        """Mono float32 (n,), any n."""
+        self._waiting.append(np.array(samples))
+        self.samples += len(samples)
+
+    @property
+    def complete(self) -> int:
+        """Frames whose samples are all there: frame i has none from i * hop + reach on under its window."""
+        return max((self.samples - self._reach) // self._hop + 1, 0)
+
+    @property
+    def late(self) -> int:
+        """Frames by which a frame's samples reach beyond the centre of the next one."""
+        return -(-max(self._reach - self._hop, 0) // self._hop)
+
+    @property
+    def total(self) -> int:
+        """Frames if no sample follows. ValueError if none came."""
+        if self.samples == 0:
+            raise ValueError("samples: got 0, allowed: at least 1")
+        return 1 + self.samples // self._hop
+
+    def advance(self, end: int) -> Tensor:
+        """The frames up to ``end`` that were not computed; drops the samples that no later frame needs."""
+        wave = np.concatenate(self._waiting)
+        made = self._log_mel(wave)[self.next - self._first : end - self._first]
+        first = max(end - self._context, 0)
+        self._waiting = [wave[(first - self._first) * self._hop :]]
+        self._first, self.next = first, end
+        return made
+
+
 class GpuStream:
     """One recording: ``push`` as often as you like, then ``finish`` once.
 
@@ -44,14 +85,8 @@ class GpuStream:
     """
 
     def __init__(self, features: FeatureConfig, log_mel: LogMel, ahead: Ahead, finish: Finish) -> None:
-        f = features
-        self._log_mel, self._ahead, self._finish = log_mel, ahead, finish
-        self._hop, self._reach = f.hop, f.fft_length // 2
-        self._context = -(-self._reach // f.hop)  # frames before the next one that the waiting samples still hold
-        self._waiting = [np.zeros(0, np.float32)]
-        self._first = 0  # the frame on which the waiting samples begin
-        self._next = 0  # the first frame that is not computed yet
-        self._samples = 0
+        self._ahead, self._finish = ahead, finish
+        self._frames = Frames(features, log_mel)
         self._parts: list[Tensor] = []
         self._start = 0  # the frame on which the parts begin
         self._done: list[Tensor] = []
@@ -60,79 +95,33 @@ class GpuStream:
         """Mono float32 (n,), any n."""
         if samples.ndim != 1 or samples.dtype != np.float32:
             raise ValueError(f"samples: got {samples.dtype} {samples.shape}, allowed: float32 (n,)")
-        self._waiting.append(np.array(samples))
-        self._samples += len(samples)
-        complete = (self._samples - self._reach) // self._hop + 1
-        if complete - self._next >= BLOCK_FRAMES:
-            self._advance(complete)
+        self._frames.push(samples)
+        if self._frames.complete - self._frames.next >= BLOCK_FRAMES:
+            self._advance(self._frames.complete)
             self._parts, self._start = self._ahead(self._parts, self._start, self._done)
 
     def finish(self) -> np.ndarray:
         """Frame probabilities float32 (1 + n // hop, K) of everything pushed. ValueError if that is nothing."""
-        if self._samples == 0:
-            raise ValueError("samples: got 0, allowed: at least 1")
-        total = 1 + self._samples // self._hop
+        total = self._frames.total
         self._advance(total)
         return self._finish(self._parts, total, self._start, self._done)
 
     def _advance(self, end: int) -> None:
-        """Compute the frames up to ``end`` and drop the samples that no later frame needs."""
-        if end == self._next:
-            return
-        wave = np.concatenate(self._waiting)
-        self._parts.append(self._log_mel(wave)[self._next - self._first : end - self._first])
-        first = max(end - self._context, 0)
-        self._waiting = [wave[(first - self._first) * self._hop :]]
-        self._first, self._next = first, end
+        if end > self._frames.next:
+            self._parts.append(self._frames.advance(end))
 
 
-class _Request(Generic[Item, Answer]):
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.answer: Callable[[], Answer] | None = None
-        self.error: BaseException | None = None
+class GpuWhole:
+    """A recording in the place of a live stream: all is answered at the end."""
 
+    delay: int | None = None
 
-class Batcher(Generic[Item, Answer]):
-    """Calls from many threads become few calls with many items, without ever waiting for company.
+    def __init__(self, stream: GpuStream, classes: int) -> None:
+        self._stream, self._classes = stream, classes
 
-    Whoever comes while nothing runs is served at once. Those who come meanwhile form the next batch. ``run`` takes
-    items and starts their work; it answers with a function for each that waits for it. The second batch may start
-    before the first is done, the third may not, so that batches can form.
-    """
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        self._stream.push(samples)
+        return np.zeros((0, self._classes), np.float32)
 
-    def __init__(self, run: Callable[[list[Item]], list[Callable[[], Answer]]], limit: int) -> None:
-        self._run, self._limit = run, limit
-        self._waiting: list[_Request[Item, Answer]] = []
-        self._list, self._turn = threading.Lock(), threading.Lock()
-        self._before: Callable[[], Answer] | None = None
-
-    def __call__(self, item: Item) -> Answer:
-        request = _Request[Item, Answer](item)
-        with self._list:
-            self._waiting.append(request)
-        while request.answer is None and request.error is None:
-            with self._turn:
-                if request.answer is None and request.error is None:
-                    self._serve()
-        if request.error is not None:
-            raise request.error
-        assert request.answer is not None
-        return request.answer()
-
-    def _serve(self) -> None:
-        """The batch of those who waited longest."""
-        before, self._before = self._before, None
-        if before is not None:
-            before()
-        with self._list:
-            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-        try:
-            answers = self._run([request.item for request in batch])
-        except BaseException as error:
-            for request in batch:
-                request.error = error
-            return
-        for request, answer in zip(batch, answers, strict=True):
-            request.answer = answer
-        self._before = answers[-1]
+    def finish(self) -> np.ndarray:
+        return self._stream.finish()
