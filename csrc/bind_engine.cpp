@@ -26,6 +26,13 @@ Tensors tensors_of(const std::map<std::string, Array>& arrays) {
   return tensors;
 }
 
+Precision precision_of(const std::string& name) {
+  if (name == "fp32") return Precision::fp32;
+  if (name == "bf16") return Precision::bf16;
+  if (name == "int8") return Precision::int8;
+  throw std::invalid_argument("precision: got " + name + ", allowed: fp32, bf16, int8");
+}
+
 std::map<std::string, Array> folded(const std::map<std::string, Array>& arrays) {
   const Folded out = fold(tensors_of(arrays));
   std::map<std::string, Array> found;
@@ -35,14 +42,16 @@ std::map<std::string, Array> folded(const std::map<std::string, Array>& arrays) 
 
 std::shared_ptr<Engine> make_engine(const std::string& variant, int channels, int hidden, int classes, int pooling,
                                     bool mask_projection, const std::map<std::string, Array>& arrays,
-                                    std::shared_ptr<const LogMel> log_mel, const std::string& isa, bool bf16) {
+                                    std::shared_ptr<const LogMel> log_mel, const std::string& isa,
+                                    const std::string& precision) {
   const NetworkShape shape{parse_variant(variant), channels, hidden,         classes,
                            log_mel->mel_bands(),   pooling,  mask_projection};
   shape.check();
   const Tensors tensors = tensors_of(arrays);
   const Isa chosen = parse_isa(isa);
+  const Precision numbers = precision_of(precision);
   py::gil_scoped_release release;
-  return std::make_shared<Engine>(shape, tensors, std::move(log_mel), chosen, bf16);
+  return std::make_shared<Engine>(shape, tensors, std::move(log_mel), chosen, numbers);
 }
 
 Array probabilities(const Engine& engine, const Array& log_mel, int threads) {
@@ -132,10 +141,11 @@ void register_engine(py::module_& m) {
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "The network on the CPU; any number of threads may use one.")
       .def(py::init(&make_engine), py::kw_only(), py::arg("variant"), py::arg("channels"), py::arg("hidden"),
            py::arg("classes"), py::arg("pooling"), py::arg("mask_projection"), py::arg("tensors"), py::arg("log_mel"),
-           py::arg("isa"), py::arg("bf16"))
+           py::arg("isa"), py::arg("precision"))
       .def("probabilities", &probabilities, py::arg("log_mel"), py::arg("threads"),
            "Raw log-mel (batch, frames, mel_bands) -> (batch, frames, classes) float32.")
       .def("stage_names", &Engine::stage_names, "Stages for tap(), named as the torch modules that make the same.")
+      .def("map_names", &Engine::map_names, "Feature maps for tap(): of the stages, and within residual blocks.")
       .def("tap", &tap, py::arg("name"), py::arg("log_mel"), py::arg("threads"),
            "What one stage makes of raw log-mel (frames, mel_bands): (rows, width, channels) float32, frames padded to "
            "a multiple of 8; \"masks\" (rows, bands, channels), \"gate\" (rows, bands / pooling, channels), "

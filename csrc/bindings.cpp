@@ -6,6 +6,7 @@ namespace py = pybind11;
 void register_benchmark(py::module_& m);
 void register_engine(py::module_& m);
 void register_features(py::module_& m);
+void register_int8(py::module_& m);
 void register_ops(py::module_& m);
 void register_postprocess(py::module_& m);
 void register_runtime(py::module_& m);
@@ -17,6 +18,7 @@ PYBIND11_MODULE(_core, m) {
   register_features(m);
   register_postprocess(m);
   register_engine(m);
+  register_int8(m);
   register_ops(m);
   register_training(m);
   register_benchmark(m);

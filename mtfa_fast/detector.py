@@ -63,10 +63,11 @@ class Detector:
     ...     print(event.label, event.onset, event.offset)
 
     ``device``: ``"cpu"`` is the C++ engine, ``"cuda"`` or ``"cuda:1"`` the GPU engine, which needs torch.
-    ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too. ``threads``: of the C++ engine,
-    default the cores this process may use. ``channel``: what is heard of several channels, the ``"mean"``, one by its
-    number from 0, or of each sample the ``"max"``, that of largest magnitude. One detector may be used from several
-    threads at once; pickled or copied it is made again of its weights, as process pools and Ray need. Raises
+    ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too, on a CPU ``"int8"`` with weights that
+    hold calibrated steps (``mtfa-fast quantize``). ``threads``: of the C++ engine, default the cores this process may
+    use. ``channel``: what is heard of several channels, the ``"mean"``, one by its number from 0, or of each sample the
+    ``"max"``, that of largest magnitude. One detector may be used from several threads at once; pickled or copied it
+    is made again of its weights, as process pools and Ray need. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """
 

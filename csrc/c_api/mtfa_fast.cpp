@@ -139,8 +139,9 @@ std::shared_ptr<Detector> make_detector(const WeightFile& file, const mtfa_optio
         file.values.at("features.window").data(), features.window_length, file.values.at("features.mel").data(),
         features.mel_bands, features.hop, features.fft_length, features.log_floor, detector->isa);
     const Folded folded = fold(file.tensors);
-    detector->engine = std::make_shared<const Engine>(file.config.shape(), folded.tensors, detector->log_mel,
-                                                      detector->isa, detector->bf16);
+    detector->engine =
+        std::make_shared<const Engine>(file.config.shape(), folded.tensors, detector->log_mel, detector->isa,
+                                       detector->bf16 ? Precision::bf16 : Precision::fp32);
   } catch (const std::invalid_argument& error) {
     throw WeightError(error.what());
   }

@@ -19,17 +19,17 @@ struct Engine::State {
 };
 
 Engine::Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa,
-               bool bf16)
+               Precision precision)
     : shape_(shape), log_mel_(std::move(log_mel)) {
   const Kernels& kernels = kernels_of(isa);
-  if (bf16 && !kernels.bf16) {
-    throw std::invalid_argument(std::string("precision: got bf16, allowed with ") + name(isa) + ": fp32");
+  if (precision == Precision::bf16 && !kernels.bf16) {
+    throw std::invalid_argument(std::string("precision: got bf16, allowed with ") + name(isa) + ": fp32, int8");
   }
   const float* mean = tensors.get("mean", {shape.mel_bands});
   const float* std = tensors.get("std", {shape.mel_bands});
   mean_.assign(mean, mean + shape.mel_bands);
   std_.assign(std, std + shape.mel_bands);
-  trunk_ = pack_trunk(shape, tensors, kernels, bf16);
+  trunk_ = pack_trunk(shape, tensors, kernels, isa, precision);
   recurrent_ = std::make_shared<const RecurrentWeights>(shape, tensors, kernels);
 }
 
@@ -79,6 +79,13 @@ std::vector<std::string> Engine::stage_names() const {
   std::vector<std::string> names = state->trunk->stage_names();
   give_back(std::move(state));
   names.push_back("gru");
+  return names;
+}
+
+std::vector<std::string> Engine::map_names() const {
+  auto state = take();
+  std::vector<std::string> names = state->trunk->map_names();
+  give_back(std::move(state));
   return names;
 }
 

@@ -23,8 +23,9 @@ class Stream;
 // Immutable after construction: any number of threads may use one engine.
 class Engine {
  public:
-  // Tensors hold, beside the folded network, mean and std (mel_bands).
-  Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa, bool bf16);
+  // Tensors hold, beside the folded network, mean and std (mel_bands), and for int8 the steps of maps and transformed inputs.
+  Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa,
+         Precision precision);
   ~Engine();
 
   // log_mel (batch, frames, mel_bands), raw -> out (batch, frames, classes). Clips side by side when there are enough
@@ -39,6 +40,7 @@ class Engine {
     std::vector<float> values;
   };
   std::vector<std::string> stage_names() const;
+  std::vector<std::string> map_names() const;  // those of feature maps, and of maps within residual blocks
   Map tap(const std::string& name, const float* log_mel, int64_t frames, ThreadPool& pool) const;
   // The recurrent part alone: vectors (frames, mel_bands / pooling * channels) -> out (frames, classes).
   void recurrent(const float* vectors, int64_t frames, float* out, ThreadPool& pool) const;

@@ -19,6 +19,7 @@ constexpr Isa kAll[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, 
 
 struct Machine {
   bool avx2 = false, avx512 = false, avx512bf16 = false, amx = false, neonbf16 = false;
+  bool avx_vnni = false, avx512_vnni = false;
 };
 
 #if defined(__x86_64__)
@@ -60,8 +61,12 @@ Machine detect() {
   const bool avx = bit(one.c, 28), fma = bit(one.c, 12), f16c = bit(one.c, 29);
   machine.avx2 = ymm && avx && fma && f16c && bit(seven.b, 5);
   machine.avx512 = zmm && machine.avx2 && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
-  machine.avx512bf16 = machine.avx512 && seven.a >= 1 && bit(cpuid(7, 1).a, 5);
-  machine.amx = machine.avx512bf16 && tiles && bit(seven.d, 22) && bit(seven.d, 24) && amx_permitted();
+  const Registers more = seven.a >= 1 ? cpuid(7, 1) : Registers{};
+  machine.avx_vnni = machine.avx2 && bit(more.a, 4);
+  machine.avx512_vnni = machine.avx512 && bit(seven.c, 11);
+  machine.avx512bf16 = machine.avx512_vnni && bit(more.a, 5);
+  const bool amx = bit(seven.d, 22) && bit(seven.d, 24) && bit(seven.d, 25);  // bf16, tiles, int8
+  machine.amx = machine.avx512bf16 && tiles && amx && amx_permitted();
   return machine;
 }
 #elif defined(__aarch64__) && defined(__linux__)
@@ -116,6 +121,8 @@ std::vector<Isa> available_isas() {
 Isa best_isa() { return available_isas().back(); }
 
 bool has_avx512_bf16() { return available(Isa::avx512bf16); }
+bool has_avx_vnni() { return machine().avx_vnni; }
+bool has_avx512_vnni() { return machine().avx512_vnni; }
 
 Isa parse_isa(const std::string& text) {
   if (text.empty()) return best_isa();

@@ -228,18 +228,21 @@ class ProjectStage : public RingStage<float> {
 
 // A = (1 + M) * F and the maximum over groups of mel bands: rows of (width / pooling, channels).
 template <class T>
-class GateStage : public RingStage<T> {
+class GateStage : public RingStage<VectorOf<T>> {
  public:
   GateStage(const MapStage<T>* features, const MapStage<T>* skip, const RingStage<float>* low,
-            const TypedKernels<T>& kernels, const void* weights, const float* bias, int pooling)
-      : RingStage<T>(0, static_cast<size_t>(features->width / pooling) * features->channels),
+            const TypedKernels<T>& kernels, const void* weights, const float* bias, int pooling,
+            const float* features_step, const float* skip_step)
+      : RingStage<VectorOf<T>>(0, static_cast<size_t>(features->width / pooling) * features->channels),
         features_(features),
         skip_(skip),
         low_(low),
         kernels_(kernels),
         weights_(weights),
         bias_(bias),
-        pooling_(pooling) {}
+        pooling_(pooling),
+        features_step_(features_step),
+        skip_step_(skip_step) {}
   int64_t ready() const override {
     int64_t rows = features_->produced();
     if (skip_) rows = std::min(rows, skip_->produced());
@@ -259,7 +262,8 @@ class GateStage : public RingStage<T> {
     pool.run(static_cast<int>(last - first), [&](int i) {
       const int64_t t = first + i;
       kernels_.gate({skip_ ? skip_->row(t) : nullptr, weights_, bias_, low_ ? low_->row(t / 2) : nullptr,
-                     features_->row(t), this->writable(t), features_->width, features_->channels, pooling_, masks(t)});
+                     features_->row(t), this->writable(t), features_->width, features_->channels, pooling_, masks(t),
+                     features_step_, skip_step_});
     });
   }
 
@@ -281,6 +285,7 @@ class GateStage : public RingStage<T> {
   const void* weights_;
   const float* bias_;
   int pooling_;
+  const float *features_step_, *skip_step_;  // of 8-bit maps, see GateRow
   std::vector<float> masks_;
   int64_t kept_ = 0;
 };

@@ -1,13 +1,19 @@
 #include "core/trunk.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "core/int8.h"
 #include "core/live_shape.h"
 #include "core/pack.h"
+#include "core/pack_int8.h"
 #include "core/row_stages.h"
+#include "core/typed_kernels.h"
 
 namespace mtfa {
 
@@ -18,7 +24,10 @@ constexpr int kDepth = 3;  // poolings of the hourglass
 // M, which exists only while the kernel of the gate uses it.
 constexpr char kMasks[] = "masks";
 
+constexpr char kMaskBranch[] = "attention.mask";
+
 float to_float(float x) { return x; }
+float to_float(uint8_t x) { return x; }
 
 template <class T>
 T from_float(float x) {
@@ -42,9 +51,15 @@ struct HourglassWeights {
 template <class T>
 class TypedTrunkWeights : public TrunkWeights {
  public:
+  using V = VectorOf<T>;
+  static constexpr bool kInt8 = std::is_same_v<T, uint8_t>;
+
   TypedTrunkWeights(const NetworkShape& shape, const Tensors& tensors, const Kernels& kernels,
                     const TypedKernels<T>& typed)
-      : shape(shape), kernels(kernels), typed(typed), channels(padded_channels(shape.channels)) {
+      : shape(shape),
+        kernels(kernels),
+        typed(typed),
+        channels(kInt8 ? int8_channels(shape.channels) : padded_channels(shape.channels)) {
     const int c = shape.channels;
     const float* stem_weight = tensors.get("stem.conv.weight", {c, 1, 3, 3});
     stem = AlignedArray<float>(9 * channels);
@@ -52,24 +67,60 @@ class TypedTrunkWeights : public TrunkWeights {
       for (int n = 0; n < c; ++n) stem[tap * channels + n] = stem_weight[n * 9 + tap];
     }
     stem_bias = pack_vector(tensors.get("stem.conv.bias", {c}), c, channels);
-    for (int i = 0; i < 2; ++i) features[i] = block(tensors, "attention.features." + std::to_string(i));
+    if constexpr (kInt8) {
+      const float* step = steps_of(tensors, "stem");
+      for (int i = 0; i < 9 * channels; ++i) stem[i] /= i % channels < c ? step[i % channels] : 1;
+      for (int n = 0; n < c; ++n) stem_bias[n] /= step[n];
+    }
+    std::string skip, low, features_in = "stem";  // the maps that meet in the gate
+    std::vector<std::string> sums;
+    for (int i = 0; i < 2; ++i) {
+      const std::string name = "attention.features." + std::to_string(i);
+      features[i] = block(tensors, name, features_in);
+      features_in = name;
+    }
     if (shape.variant == Variant::resatt) {
-      for (int i = 0; i < 2; ++i) mask[i] = block(tensors, "attention.mask." + std::to_string(i));
+      skip = "stem";
+      for (int i = 0; i < 2; ++i) {
+        const std::string name = kMaskBranch + ("." + std::to_string(i));
+        mask[i] = block(tensors, name, skip);
+        skip = name;
+      }
     }
     if (shape.variant == Variant::mtfa) {
-      std::string path = "attention.mask";
+      std::string path = kMaskBranch, in = "stem";
       for (int i = 0; i < kDepth; ++i, path += ".inner") {
-        hourglass[i] = {block(tensors, path + ".skip"), block(tensors, path + ".low_in"),
-                        block(tensors, path + ".low_out")};
+        hourglass[i] = {block(tensors, path + ".skip", in), block(tensors, path + ".low_in", in),
+                        block(tensors, path + ".low_out", path + ".inner")};
+        in = path + ".low_in";
+        if (map_of(path + ".skip") == path) sums.push_back(path);
       }
-      inner = block(tensors, path);
+      inner = block(tensors, path, in);
+      skip = kMaskBranch + std::string(".skip"), low = kMaskBranch + std::string(".low_out");
     }
     if (shape.variant != Variant::res && shape.mask_projection) {
-      projection = pack_dense<T>(transposed(tensors.get("attention.projection.weight", {c, c, 1, 1}), c, c), c, c,
-                                 channels, kernels.panel);
+      projection = pack_projection(tensors, skip);
+      if (kInt8 && !low.empty()) projection_of_low = pack_projection(tensors, low);
       projection_bias = pack_vector(tensors.get("attention.projection.bias", {c}), c, kernels.panel);
     }
+    if constexpr (kInt8) {
+      for (const auto& name : sums) steps_of(tensors, name);
+      features_step = pack_vector(steps_of(tensors, features_in), c, channels);
+      if (shape.variant != Variant::res && !shape.mask_projection)
+        skip_step = pack_vector(steps_of(tensors, skip), c, channels);
+    }
     pack_gru_input(tensors);
+  }
+
+  // The stage whose steps a stage's map has: those that are added have their sum's.
+  std::string map_of(const std::string& stage) const {
+    for (const std::string suffix : {".skip", ".low_out"}) {
+      if (stage.size() <= suffix.size() || stage.compare(stage.size() - suffix.size(), suffix.size(), suffix) != 0)
+        continue;
+      const std::string sum = stage.substr(0, stage.size() - suffix.size());
+      if (sum != kMaskBranch || !shape.mask_projection) return sum;
+    }
+    return stage;
   }
 
   const NetworkShape shape;
@@ -79,35 +130,37 @@ class TypedTrunkWeights : public TrunkWeights {
   AlignedArray<float> stem, stem_bias;
   BlockWeights<T> features[2], mask[2], inner;
   HourglassWeights<T> hourglass[kDepth];
-  AlignedArray<T> projection;
+  AlignedArray<V> projection, projection_of_low;  // the second only where the maps' steps differ
   AlignedArray<float> projection_bias;
-  AlignedArray<T> gru_input;
+  AlignedArray<float> features_step, skip_step;     // of 8-bit maps that meet in the gate
+  std::map<std::string, std::vector<float>> steps;  // of all 8-bit maps
+  AlignedArray<V> gru_input;
   AlignedArray<float> gru_bias;
   int gru_depth = 0, gru_columns = 0;
 
   // From one gathered row to the next: a cache line more than their length, which is a multiple of 4 kB and would put
   // all rows of a tile into one set of the first-level cache.
-  ptrdiff_t gathered_stride() const { return gru_depth + 64 / static_cast<ptrdiff_t>(sizeof(T)); }
+  ptrdiff_t gathered_stride() const { return gru_depth + 64 / static_cast<ptrdiff_t>(sizeof(V)); }
   // Gathered rows (rows, gru_depth) -> the first layer's gates (rows, gru_columns).
-  void project(const T* from, int rows, float* out, ThreadPool& pool) const {
+  void project(const V* from, int rows, float* out, ThreadPool& pool) const {
     const int panel = kernels.panel;
     pool.run(gru_columns / panel, [&](int i) {
       const ptrdiff_t n = static_cast<ptrdiff_t>(i) * panel;
-      typed.dense({from, gathered_stride(), gru_input.data() + n * gru_depth, gru_bias.data() + n, out + n, gru_columns,
-                   rows, gru_depth, panel, false});
+      typed_kernels<V>(kernels).dense({from, gathered_stride(), gru_input.data() + n * gru_depth, gru_bias.data() + n,
+                                       out + n, gru_columns, rows, gru_depth, panel, false});
     });
   }
 
   void project_vectors(const float* vectors, int64_t frames, const FrameSink& sink, ThreadPool& pool) const override {
     const int count = shape.channels, bands = shape.mel_bands / shape.pooling;
-    AlignedArray<T> rows(kBandRows * gathered_stride());
+    AlignedArray<V> rows(kBandRows * gathered_stride());
     for (int64_t first = 0; first < frames; first += kBandRows) {
       const int n = static_cast<int>(std::min<int64_t>(kBandRows, frames - first));
       pool.run(n, [&](int r) {
         const float* from = vectors + (first + r) * bands * count;
-        T* to = rows.data() + r * gathered_stride();
+        V* to = rows.data() + r * gathered_stride();
         for (int i = 0; i < bands; ++i) {
-          for (int c = 0; c < count; ++c) to[i * channels + c] = from_float<T>(from[i * count + c]);
+          for (int c = 0; c < count; ++c) to[i * channels + c] = from_float<V>(from[i * count + c]);
         }
       });
       project(rows.data(), n, sink(first), pool);
@@ -124,13 +177,37 @@ class TypedTrunkWeights : public TrunkWeights {
     return out;
   }
 
-  ConvWeights<T> conv(const Tensors& tensors, const std::string& name) const {
-    const int c = shape.channels;
-    return pack_conv<T>(tensors.get(name + ".weight", {c, c, 3, 3}), tensors.get(name + ".bias", {c}), c,
-                        ConvBlocks::rows2_columns4, kernels);
+  const float* steps_of(const Tensors& tensors, const std::string& stage) {
+    const float* found = tensors.get_steps("int8.step." + map_of(stage), {shape.channels});
+    steps[stage].assign(found, found + shape.channels);
+    return found;
   }
-  BlockWeights<T> block(const Tensors& tensors, const std::string& name) const {
-    return {conv(tensors, name + ".conv1"), conv(tensors, name + ".conv2")};
+  ConvWeights<T> conv(const Tensors& tensors, const std::string& name, const std::string& in, const std::string& out,
+                      const std::string& residual) {
+    const int c = shape.channels;
+    const float* weight = tensors.get(name + ".weight", {c, c, 3, 3});
+    const float* bias = tensors.get(name + ".bias", {c});
+    if constexpr (kInt8) {
+      const Int8Steps all{steps_of(tensors, in), tensors.get_steps("int8.transformed." + name, {kInt8Positions, c}),
+                          steps_of(tensors, out), residual.empty() ? nullptr : steps_of(tensors, residual)};
+      return pack_conv_int8(weight, bias, c, all, kernels);
+    } else {
+      return pack_conv<T>(weight, bias, c, ConvBlocks::rows2_columns4, kernels);
+    }
+  }
+  BlockWeights<T> block(const Tensors& tensors, const std::string& name, const std::string& in) {
+    const std::string middle = name + ".conv1";
+    return {conv(tensors, middle, in, middle, ""), conv(tensors, name + ".conv2", middle, name, in)};
+  }
+  // For the map of `stage`: its steps are in the weights.
+  AlignedArray<V> pack_projection(const Tensors& tensors, const std::string& stage) {
+    const int c = shape.channels;
+    auto matrix = transposed(tensors.get("attention.projection.weight", {c, c, 1, 1}), c, c);
+    if constexpr (kInt8) {
+      const float* step = steps_of(tensors, stage);
+      for (int i = 0; i < c * c; ++i) matrix[i] *= step[i / c];
+    }
+    return pack_dense<V>(matrix, c, c, channels, kernels.panel);
   }
 
   // Both directions' input projections of the first layer as one matrix: (bands * channels, 6 * hidden).
@@ -156,7 +233,7 @@ class TypedTrunkWeights : public TrunkWeights {
         }
       }
     }
-    gru_input = pack_dense<T>(matrix, gru_depth, gru_columns, gru_depth, kernels.panel);
+    gru_input = pack_dense<V>(matrix, gru_depth, gru_columns, gru_depth, kernels.panel);
   }
 };
 
@@ -164,27 +241,32 @@ class TypedTrunkWeights : public TrunkWeights {
 template <class T>
 class GruInputStage : public Stage {
  public:
-  GruInputStage(const RingStage<T>* input, const TypedTrunkWeights<T>& weights, FrameSink sink, bool live)
+  GruInputStage(const RingStage<VectorOf<T>>* input, const TypedTrunkWeights<T>& weights, FrameSink sink, bool live)
       : Stage(0), input_(input), weights_(weights), sink_(std::move(sink)), group_(live ? 1 : kBandRows) {}
   // Groups of a whole band use each weight often while it is in the cache.
   int64_t ready() const override { return input_->done() ? input_->total() : input_->produced() / group_ * group_; }
   std::vector<const Stage*> inputs() const override { return {input_}; }
   int64_t oldest_needed(const Stage*) const override { return produced(); }
-  void allocate(int64_t) override { gathered_ = AlignedArray<T>(kBandRows * weights_.gathered_stride()); }
+  void allocate(int64_t) override { gathered_ = AlignedArray<VectorOf<T>>(kBandRows * weights_.gathered_stride()); }
   void run(int64_t first, int64_t last, ThreadPool& pool) override {
     // Rows stand apart by the ring's stride only within one turn of the ring; gather them.
     const int rows = static_cast<int>(last - first);
     for (int r = 0; r < rows; ++r)
       std::copy_n(input_->row(first + r), weights_.gru_depth, gathered_.data() + r * weights_.gathered_stride());
-    weights_.project(gathered_.data(), rows, sink_(first), pool);
+    float* out = sink_(first);
+    weights_.project(gathered_.data(), rows, out, pool);
+    if (lost_) std::fill_n(out, int64_t{rows} * weights_.gru_columns, std::numeric_limits<float>::quiet_NaN());
   }
+  // Until `lost` is false again no frame is a number: the input had a value that is none, and maps cannot hold it.
+  void lose(bool lost) { lost_ = lost; }
 
  private:
-  const RingStage<T>* input_;
+  bool lost_ = false;
+  const RingStage<VectorOf<T>>* input_;
   const TypedTrunkWeights<T>& weights_;
   FrameSink sink_;
   const int64_t group_;
-  AlignedArray<T> gathered_;
+  AlignedArray<VectorOf<T>> gathered_;
 };
 
 template <class T>
@@ -193,7 +275,7 @@ class TypedTrunk : public Trunk {
   TypedTrunk(std::shared_ptr<const TypedTrunkWeights<T>> weights, FrameSink sink, const LiveShape* live)
       : weights_(std::move(weights)), live_(live != nullptr) {
     const TypedTrunkWeights<T>& w = *weights_;
-    const int bands = w.shape.mel_bands;
+    const int bands = bands_ = w.shape.mel_bands;
     input_ = pipeline_.add<InputStage>(bands);
     const auto* stem = named(
         "stem", pipeline_.add<StemStage<T>>(input_, bands, w.channels, w.typed, w.stem.data(), w.stem_bias.data()));
@@ -204,7 +286,8 @@ class TypedTrunk : public Trunk {
       low = low_path(stem, 0, "attention.mask");
       pacer = low;
       if (w.shape.mask_projection) {
-        projected = pipeline_.add<ProjectStage<T>>(low, w.typed, w.projection.data(), projection_columns());
+        const auto& projection = w.projection_of_low.size() ? w.projection_of_low : w.projection;
+        projected = pipeline_.add<ProjectStage<T>>(low, w.typed, projection.data(), projection_columns());
       }
       skip = block("attention.mask.skip", stem, w.hourglass[0].skip, pacer);
       if (!projected) skip = named("attention.mask", pipeline_.add<UpsampleAddStage<T>>(skip, low, w.typed));
@@ -215,10 +298,13 @@ class TypedTrunk : public Trunk {
         block("attention.features.1", block("attention.features.0", stem, w.features[0], pacer), w.features[1]);
     gate_ = pipeline_.add<GateStage<T>>(features, skip, projected, w.typed,
                                         w.projection.size() ? w.projection.data() : nullptr, w.projection_bias.data(),
-                                        w.shape.pooling);
-    if (gate_->has_masks()) taps_.push_back({kMasks, gate_, bands, 0});
-    taps_.push_back({"gate", gate_, bands / w.shape.pooling, 0});
-    pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink), live_);
+                                        w.shape.pooling, w.features_step.data(), w.skip_step.data());
+    if (gate_->has_masks()) {
+      taps_.push_back({kMasks, gate_, bands, [this](int64_t t, float* to) { show(gate_->masks(t), bands_, "", to); }});
+    }
+    taps_.push_back({"gate", gate_, bands / w.shape.pooling,
+                     [this](int64_t t, float* to) { show(gate_->row(t), bands_ / weights_->shape.pooling, "", to); }});
+    gru_input_ = pipeline_.add<GruInputStage<T>>(gate_, w, std::move(sink), live_);
     if (live) {
       lag_ = (pipeline_.lag() + kFrameStep - 1) / kFrameStep * kFrameStep;
       schedule_ = live->schedule(lag_);
@@ -227,19 +313,37 @@ class TypedTrunk : public Trunk {
   }
 
   float* next_input(int64_t offset) override { return input_->writable(input_->produced() + offset) + 1; }
-  void push(int64_t rows, ThreadPool& pool) override { pipeline_.push(rows, pool); }
+  void push(int64_t rows, ThreadPool& pool) override {
+    if constexpr (std::is_same_v<T, uint8_t>) {
+      for (int64_t t = input_->produced(); t < input_->produced() + rows; ++t) {
+        const float* row = input_->row(t) + 1;
+        if (!std::all_of(row, row + bands_, [](float x) { return std::isfinite(x); })) gru_input_->lose(true);
+      }
+    }
+    pipeline_.push(rows, pool);
+  }
   void finish(ThreadPool& pool) override { pipeline_.finish(pool); }
   const Schedule& schedule() const override { return schedule_; }
   int64_t lag() const override { return lag_; }
   void reset() override {
     pipeline_.reset();
     pipeline_.watch(nullptr, nullptr);
+    gru_input_->lose(false);
     gate_->keep_masks(0);
   }
 
   std::vector<std::string> stage_names() const override {
     std::vector<std::string> names;
-    for (const Tap& tap : taps_) names.push_back(tap.name);
+    for (const Tap& tap : taps_) {
+      if (!tap.inner) names.push_back(tap.name);
+    }
+    return names;
+  }
+  std::vector<std::string> map_names() const override {
+    std::vector<std::string> names;
+    for (const Tap& tap : taps_) {
+      if (tap.stage != gate_) names.push_back(tap.name);
+    }
     return names;
   }
   void watch(const std::string& name, RowWatch seen) override {
@@ -247,20 +351,11 @@ class TypedTrunk : public Trunk {
     if (found == taps_.end()) throw std::invalid_argument("stage: got " + name + ", allowed: those of stage_names()");
     const bool masks = name == kMasks;
     if (masks) gate_->keep_masks(kBandRows);
-    pipeline_.watch(found->stage, [this, masks, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
-      const int channels = weights_->channels, count = weights_->shape.channels;
-      std::vector<float> row(static_cast<size_t>(tap.width) * count);
-      const auto show = [&](const auto* from) {
-        for (int x = 0; x < tap.width; ++x) {
-          for (int n = 0; n < count; ++n) row[static_cast<size_t>(x) * count + n] = to_float(from[x * channels + n]);
-        }
-        seen(row.data(), tap.width, count);
-      };
+    pipeline_.watch(found->stage, [this, tap = *found, seen = std::move(seen)](int64_t first, int64_t last) {
+      std::vector<float> row(static_cast<size_t>(tap.width) * weights_->shape.channels);
       for (int64_t t = first; t < last; ++t) {
-        if (masks)
-          show(gate_->masks(t));
-        else
-          show(tap.stage->row(t) + static_cast<ptrdiff_t>(tap.lead) * channels);
+        tap.read(t, row.data());
+        seen(row.data(), tap.width, weights_->shape.channels);
       }
     });
   }
@@ -268,12 +363,29 @@ class TypedTrunk : public Trunk {
  private:
   struct Tap {
     std::string name;
-    const RingStage<T>* stage;
-    int width, lead;  // pixels, and those before the first
+    const Stage* stage;
+    int width;                                       // pixels
+    std::function<void(int64_t t, float* to)> read;  // row t, (width, channels)
+    bool inner = false;                              // not the output of a module: not among stage_names()
   };
 
-  const MapStage<T>* named(const std::string& name, const MapStage<T>* stage) {
-    taps_.push_back({name, stage, stage->width, 1});
+  // Pixels as floats without the channels that fill up a vector, in the steps of the 8-bit map `name`.
+  template <class F>
+  void show(const F* from, int width, const std::string& name, float* to) const {
+    const int channels = weights_->channels, count = weights_->shape.channels;
+    const auto steps = weights_->steps.find(name);
+    for (int x = 0; x < width; ++x) {
+      for (int n = 0; n < count; ++n) {
+        const float step = steps == weights_->steps.end() ? 1 : steps->second[n];
+        to[static_cast<size_t>(x) * count + n] = step * to_float(from[x * channels + n]);
+      }
+    }
+  }
+  const MapStage<T>* named(const std::string& name, const MapStage<T>* stage, bool inner = false) {
+    const auto read = [this, name, stage](int64_t t, float* to) {
+      show(stage->row(t) + weights_->channels, stage->width, name, to);
+    };
+    taps_.push_back({name, stage, stage->width, read, inner});
     return stage;
   }
 
@@ -283,6 +395,7 @@ class TypedTrunk : public Trunk {
                            const Stage* pacer = nullptr) {
     auto* first = pipeline_.add<ConvStage<T>>(in, nullptr, weights_->typed, w.conv1);
     if (pacer) first->pace(pacer);
+    named(name + ".conv1", first, true);
     auto* second = pipeline_.add<ConvStage<T>>(first, in, weights_->typed, w.conv2);
     if (live_ && in->level() >= kSingleRowsLevel) first->allow_single_rows(), second->allow_single_rows();
     return named(name, second);
@@ -309,19 +422,27 @@ class TypedTrunk : public Trunk {
   int64_t lag_ = 0;
   Pipeline pipeline_;
   InputStage* input_;
+  int bands_ = 0;
   GateStage<T>* gate_;
+  GruInputStage<T>* gru_input_;
   std::vector<Tap> taps_;
 };
 
 }  // namespace
 
 std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,
-                                               const Kernels& kernels, bool bf16) {
-  if (bf16) return std::make_shared<TypedTrunkWeights<Bf16>>(shape, tensors, kernels, *kernels.bf16);
+                                               const Kernels& kernels, Isa isa, Precision precision) {
+  if (precision == Precision::int8)
+    return std::make_shared<TypedTrunkWeights<uint8_t>>(shape, tensors, kernels, int8_kernels(isa).typed);
+  if (precision == Precision::bf16)
+    return std::make_shared<TypedTrunkWeights<Bf16>>(shape, tensors, kernels, *kernels.bf16);
   return std::make_shared<TypedTrunkWeights<float>>(shape, tensors, kernels, kernels.fp32);
 }
 
 std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink, const LiveShape* live) {
+  if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<uint8_t>>(weights)) {
+    return std::make_unique<TypedTrunk<uint8_t>>(std::move(typed), std::move(sink), live);
+  }
   if (auto typed = std::dynamic_pointer_cast<const TypedTrunkWeights<Bf16>>(weights)) {
     return std::make_unique<TypedTrunk<Bf16>>(std::move(typed), std::move(sink), live);
   }

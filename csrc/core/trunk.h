@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/isa.h"
 #include "core/kernels/kernels.h"
 #include "core/stages.h"
 #include "core/weights.h"
@@ -44,11 +45,12 @@ class Trunk {
   // For checks: the stages whose rows can be watched, by the names of the torch modules that make the same, and what
   // is called with every row of one of them until reset(). Throws std::invalid_argument for another name.
   virtual std::vector<std::string> stage_names() const = 0;
+  virtual std::vector<std::string> map_names() const = 0;  // feature maps, also those within residual blocks
   virtual void watch(const std::string& name, RowWatch seen) = 0;
 };
 
 std::shared_ptr<const TrunkWeights> pack_trunk(const NetworkShape& shape, const Tensors& tensors,
-                                               const Kernels& kernels, bool bf16);
+                                               const Kernels& kernels, Isa isa, Precision precision);
 // With a live shape the frames come as early as they can; their bits are the same.
 std::unique_ptr<Trunk> make_trunk(std::shared_ptr<const TrunkWeights> weights, FrameSink sink,
                                   const LiveShape* live = nullptr);

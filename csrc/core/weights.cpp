@@ -1,5 +1,7 @@
 #include "core/weights.h"
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <numeric>
 #include <stdexcept>
@@ -50,6 +52,15 @@ const float* Tensors::get(const std::string& name, const std::vector<int64_t>& s
                                 ", allowed: " + text(shape));
   }
   return found->second.data;
+}
+
+const float* Tensors::get_steps(const std::string& name, const std::vector<int64_t>& shape) const {
+  const float* steps = get(name, shape);
+  int64_t size = 1;
+  for (int64_t n : shape) size *= n;
+  if (!std::all_of(steps, steps + size, [](float x) { return std::isfinite(x) && x > 0; }))
+    throw std::invalid_argument("tensor " + name + ": allowed: finite values > 0");
+  return steps;
 }
 
 }  // namespace mtfa

@@ -10,6 +10,7 @@
 namespace mtfa {
 
 enum class Variant { mtfa, resatt, res };
+enum class Precision { fp32, bf16, int8 };
 
 // Throws std::invalid_argument for any other name.
 Variant parse_variant(const std::string& name);
@@ -39,6 +40,8 @@ class Tensors {
   void add(const std::string& name, Tensor tensor) { tensors_[name] = std::move(tensor); }
   // Throws std::invalid_argument naming the tensor when it is missing or has another shape.
   const float* get(const std::string& name, const std::vector<int64_t>& shape) const;
+  // The same, and throws unless every value is finite and above zero.
+  const float* get_steps(const std::string& name, const std::vector<int64_t>& shape) const;
   const std::map<std::string, Tensor>& all() const { return tensors_; }
 
  private:

@@ -18,10 +18,12 @@ from ..config import Config
 from ..events.result import Result
 from ..weights import Weights
 from .comparison import RECURRENT_FLOOR, Check, compare, drift
+from .int8 import check_convolutions
 from .reference import Reference
 
 PROBABILITY_BOUND = 0.01  # at PROBABILITY_PERCENTILE of the frames, and around a threshold
 PROBABILITY_PERCENTILE = 99.9
+INT8_PROBABILITY_BOUND = 0.15  # the same for 8-bit maps; error rate and F1 are what they are judged by
 # The part of an error that all values share. Rounding gave up to 0.001 in bf16 over all networks tried, float32
 # 1e-7; a kernel that is 1 % wrong can hide in bf16's noise, but not from this.
 DRIFT_BOUND = 0.003
@@ -56,10 +58,17 @@ def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray
     for source, wave in recordings.items():
         if wave.ndim != 1 or wave.dtype != np.float32 or len(wave) == 0:
             raise ValueError(f"{source}: got {wave.dtype} {wave.shape}, allowed: float32 (n >= 1,)")
-    exact, stock = Reference(weights), Reference(weights, yardstick(engine))
+    exact = Reference(weights)
+    stock = Reference(weights, "fp32" if engine.precision == "int8" else yardstick(engine))
     for source, wave in recordings.items():
         log_mel = _log_mel(engine, weights, wave)
         yield compare("features", source, log_mel, exact.log_mel(wave), stock.log_mel(wave))
+        if engine.precision == "int8":
+            yield check_convolutions(engine, weights, source, log_mel[:SCALE_FRAMES])
+            yield from check_parts(exact, engine, source, log_mel[:SCALE_FRAMES])
+            yield from _check_decisions(exact.probabilities(log_mel), engine, source, log_mel, len(wave))
+            yield from check_seams(engine, source, wave, log_mel)
+            continue
         # From here on everybody gets the same input, so that each stage's error is its own and its forerunners'.
         yield from check_stages(exact, stock, engine, source, log_mel[:STAGE_FRAMES])
         yield from check_parts(exact, engine, source, log_mel[:SCALE_FRAMES])
@@ -68,13 +77,15 @@ def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray
 
 
 def yardstick(engine: Any) -> str:
-    """Which of ``reference.PRECISIONS`` an engine may err twice as much as."""
+    """Which of ``reference.PRECISIONS`` an engine may err twice as much as, or ``"int8"``."""
     precision: str = engine.precision
     return "mixed" if precision == "bf16" and hasattr(engine, "tap") else precision
 
 
 def checks_per_recording(engine: Any) -> int:
     """How many checks :func:`verify` yields for each recording."""
+    if engine.precision == "int8":
+        return 8
     of_parts = 2 + (engine.precision == "bf16")
     return (len(engine.stage_names()) + 1 + of_parts if hasattr(engine, "tap") else 0) + 7
 
@@ -175,13 +186,22 @@ def check_probabilities(
     """Frame probabilities, and the events that follow from them."""
     got = engine.probabilities(log_mel)
     truth = yield from check_network(exact, stock, engine, source, log_mel, got)
+    yield from _check_decisions(truth, engine, source, log_mel, samples)
+
+
+def _check_decisions(
+    truth: np.ndarray, engine: Engine, source: str, log_mel: np.ndarray, samples: int
+) -> Iterator[Check]:
+    got, bound = engine.probabilities(log_mel), PROBABILITY_BOUND
+    if engine.precision == "int8":
+        bound = INT8_PROBABILITY_BOUND
     off = np.abs(got - truth)
     largest = float(np.percentile(off, PROBABILITY_PERCENTILE))
-    yield Check(f"probabilities ({PROBABILITY_PERCENTILE} %)", source, largest, PROBABILITY_BOUND)
+    yield Check(f"probabilities ({PROBABILITY_PERCENTILE} %)", source, largest, bound)
     limits = np.array([c.threshold for c in engine.config.classes])
     # Filter and runs are the same on both sides, so events can only differ where a frame was decided differently.
     decided = (got > limits.astype(got.dtype)) != (truth > limits)
-    clear = np.abs(truth - limits) > PROBABILITY_BOUND
+    clear = np.abs(truth - limits) > bound
     want, have = (_events(p, engine.config, samples) for p in (truth, got))
     note = f"{len(want & have)} of {len(want)} identical, {len(have - want)} new"
     yield Check("events", source, float(np.count_nonzero(decided & clear)), 0.0, note)

@@ -26,6 +26,7 @@ from .info import info
 from .listen import listen
 from .pack import pack
 from .pool import pool
+from .quantize import quantize
 from .synthesize import synthesize
 from .train import train
 from .tune import tune
@@ -45,6 +46,7 @@ _COMMANDS = (
     train,
     evaluate,
     tune,
+    quantize,
     synthesize,
     pack,
     pool,

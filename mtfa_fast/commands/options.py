@@ -12,8 +12,11 @@ WeightsOption: TypeAlias = Annotated[
 ]
 DeviceOption: TypeAlias = Annotated[str, Parameter(help="cpu (C++ engine), or cuda, cuda:1, ... (torch).")]
 PrecisionOption: TypeAlias = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    Parameter(help="Arithmetic of the network; auto takes bf16 where it pays; fp16 needs a GPU."),
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    Parameter(
+        help="Arithmetic of the network; auto takes bf16 where it pays; fp16 needs a GPU, int8 a CPU and weights that "
+        "quantize has prepared."
+    ),
 ]
 ThreadsOption: TypeAlias = Annotated[
     int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")

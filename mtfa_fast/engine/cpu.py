@@ -17,8 +17,8 @@ from .fold import fold
 if TYPE_CHECKING:
     from .. import _core
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]  # of any engine; fp16 is a GPU's
-PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]  # of any engine; fp16 is a GPU's, int8 a CPU's
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "int8")
 LIVE_TOGETHER = 64  # live streams computed at once, at most; later ones wait for the next turn
 FloatArray = npt.NDArray[np.float32]
 
@@ -27,7 +27,9 @@ class CpuEngine:
     """The network of ``weights`` on the CPU; raw log-mel or samples in, frame probabilities out.
 
     ``precision``: of the convolutions and the GRU's input projection; everything else is float32.
-    ``"auto"`` is bf16 where the CPU multiplies bf16 (AMX or AVX512_BF16), else fp32. ``threads``: default
+    ``"auto"`` is bf16 where the CPU multiplies bf16 (AMX or AVX512_BF16), else fp32. ``"int8"``: 8-bit feature maps and
+    products in all convolutions but the first and the 1x1 projection, for weights that hold calibrated steps
+    (``mtfa-fast quantize``); a NaN in the input then makes the whole answer NaN. ``threads``: default
     the cores this process may use. Any number of Python threads may use one engine; results do not depend
     on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
     """
@@ -45,14 +47,21 @@ class CpuEngine:
         has_bf16 = self.isa in ("avx512bf16", "amx", "neonbf16")
         if precision == "bf16" and not has_bf16:
             raise ValueError(
-                f"precision: got 'bf16', allowed with {self.isa}: fp32 (bf16 needs AVX512_BF16, AMX or ARM64 with BF16)"
+                f"precision: got 'bf16', allowed with {self.isa}: fp32, int8 "
+                "(bf16 needs AVX512_BF16, AMX or ARM64 with BF16)"
+            )
+        if precision == "int8" and not weights.steps:
+            raise ValueError(
+                "precision: got 'int8' and weights without calibrated steps, allowed with them: fp32, bf16 "
+                "(mtfa-fast quantize WEIGHTS RECORDINGS -o FILE adds the steps)"
             )
         self.precision = ("bf16" if has_bf16 else "fp32") if precision == "auto" else precision
         self.threads: int = threads or _core.default_threads()
         self._reasons = {
             "isa": f"{self.isa}: of {', '.join(_core.available_isas())}",
             "precision": f"{self.precision}: "
-            + ("asked for" if precision != "auto" else f"{self.isa} {'multiplies' if has_bf16 else 'has no'} bf16"),
+            + ("asked for" if precision != "auto" else f"{self.isa} {'multiplies' if has_bf16 else 'has no'} bf16")
+            + (f", products by {_core.int8_products(self.isa)}" if precision == "int8" else ""),
         }
         network, features = self.config.network, self.config.features
         self._classes = len(self.config.classes)
@@ -63,7 +72,7 @@ class CpuEngine:
             classes=self._classes,
             pooling=network.frequency_pooling,
             mask_projection=network.mask_projection,
-            tensors=fold(weights),
+            tensors=fold(weights) | weights.steps,
             log_mel=_core.LogMel(
                 weights.tensors["features.window"],
                 weights.tensors["features.mel"],
@@ -72,7 +81,7 @@ class CpuEngine:
                 features.log_floor,
             ),
             isa=self.isa,
-            bf16=self.precision == "bf16",
+            precision=self.precision,
         )
 
         self._together = Batcher[tuple[_core.LiveStream, np.ndarray], FloatArray](self._push, limit=LIVE_TOGETHER)
@@ -129,6 +138,10 @@ class CpuEngine:
     def stage_names(self) -> list[str]:
         """What :meth:`tap` can show, in the order of the data: names of modules of ``nn.SEDNet``, and ``"masks"``."""
         return self._engine.stage_names()
+
+    def map_names(self) -> list[str]:
+        """The feature maps that a convolution or the gate reads: :meth:`tap` shows them by these names, too."""
+        return self._engine.map_names()
 
     def tap(self, name: str, log_mel: npt.ArrayLike) -> FloatArray:
         """What one stage makes of raw log-mel (T, D): channels-last rows, T padded to a multiple of 8, for checks.

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..checking.comparison import Check
+from ..checking.int8 import check_convolutions
 from ..checking.verification import SCALE_FRAMES, check_network, check_parts, check_stages, yardstick
 from ..detector import make_engine
 from ..engine.cpu import Precision
@@ -82,6 +83,10 @@ class Ours:
 
     def _examine(self, oracle: Oracle) -> Iterator[Check]:
         clip = oracle.input("network", 1, SCALE_FRAMES)[0]
+        if self.precision == "int8":
+            yield check_convolutions(self.engine, oracle.weights, self.name, clip)
+            yield from check_parts(oracle.reference("fp64"), self.engine, self.name, clip)
+            return
         exact, stock = oracle.reference("fp64"), oracle.reference(self.yardstick)
         yield from check_stages(exact, stock, self.engine, self.name, clip)
         yield from check_parts(exact, self.engine, self.name, clip)

@@ -73,7 +73,7 @@ def of_peak(row: Row, rooflines: Mapping[str, float], config: Config) -> float:
 
     Counted as direct convolutions: Winograd's do fewer multiplications, so the share can exceed 1.
     """
-    if row.times is None or not rooflines[row.precision]:
+    if row.times is None or not rooflines.get(row.precision):
         return float("nan")
     rate = operations(config, row.frames)[row.part] * row.batch / row.times.median
     return rate / rooflines[row.precision]

@@ -2,14 +2,15 @@
 
 Nothing here imports torch, and nothing is ever unpickled. The tensors are float32 and carry the names
 of ``SEDNet(config).state_dict()`` (without ``num_batches_tracked``) plus ``features.window`` and
-``features.mel``; the header's metadata carries the config as JSON, and free text such as model card facts.
+``features.mel``; with calibrated steps for 8-bit arithmetic also those, by the names of ``quantized.py``. The header's
+metadata carries the config as JSON, and free text such as model card facts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import safetensors.numpy
 
 from ..config import Config
 from ..files import is_hidden, write_beside
-from .shapes import expected_shapes
+from .quantized import PREFIX, quantized_shapes
+from .shapes import Shapes, expected_shapes
 
 FORMAT = "mtfa-fast"
 FORMAT_VERSION = "1"
@@ -34,23 +36,28 @@ class Weights:
     """A detector's config and tensors, complete and checked: construction raises ValueError otherwise.
 
     ``tensors``: float32 arrays with exactly the names and shapes of :func:`expected_shapes`, finite, with
-    ``std`` > 0 and every ``running_var`` >= 0. ``metadata``: extra facts, text to text.
+    ``std`` > 0 and every ``running_var`` >= 0. ``metadata``: extra facts, text to text. ``steps``: what int8 needs,
+    float32 > 0 with exactly the names and shapes of :func:`quantized_shapes`, or empty.
     """
 
     config: Config
     tensors: dict[str, np.ndarray] = field(repr=False)
     metadata: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         arrays = {name: np.asarray(value) for name, value in self.tensors.items()}
-        _check_shapes({name: (str(a.dtype), a.shape) for name, a in arrays.items()}, self.config, "float32")
-        for name, array in arrays.items():
-            _check_values(name, array)
+        steps = {name: np.asarray(value) for name, value in self.steps.items()}
+        for found, expected in ((arrays, expected_shapes(self.config)), (steps, _expected_steps(steps, self.config))):
+            _check_shapes({name: (str(a.dtype), a.shape) for name, a in found.items()}, expected, "float32")
+            for name, array in found.items():
+                _check_values(name, array)
         for key, value in self.metadata.items():
             if not isinstance(key, str) or not isinstance(value, str) or key in _RESERVED:
                 raise ValueError(f"metadata: got {key!r}: {value!r}, allowed: text to text, not {', '.join(_RESERVED)}")
         # The writer and the C++ core read plain memory, so order is settled here, once.
         object.__setattr__(self, "tensors", {name: np.ascontiguousarray(a) for name, a in arrays.items()})
+        object.__setattr__(self, "steps", {name: np.ascontiguousarray(a) for name, a in steps.items()})
 
     @classmethod
     def load(cls, source: str | os.PathLike[str]) -> Weights:
@@ -75,9 +82,13 @@ class Weights:
             metadata = dict(file.metadata() or {})
             config = _config(metadata)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            _check_shapes({name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}, config, "F32")
-            tensors = {name: file.get_tensor(name) for name in slices}
-        return cls(config, tensors, {k: v for k, v in metadata.items() if k not in _RESERVED})
+            steps = {name for name in slices if name.startswith(PREFIX)}
+            expected = expected_shapes(config) | _expected_steps(steps, config)
+            _check_shapes({name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}, expected, "F32")
+            found = {name: file.get_tensor(name) for name in slices}
+        tensors = {name: tensor for name, tensor in found.items() if name not in steps}
+        facts = {k: v for k, v in metadata.items() if k not in _RESERVED}
+        return cls(config, tensors, facts, {name: found[name] for name in steps})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all (beside, then rename). Equal weights give equal bytes."""
@@ -86,7 +97,7 @@ class Weights:
             raise ValueError(f"path: got {str(path)!r}, allowed: a name that ends in {SUFFIX}")
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": json.dumps(self.config.to_dict())}
         with write_beside(path, "wb") as file:
-            file.write(_settled(safetensors.numpy.save(self.tensors, metadata=header | self.metadata)))
+            file.write(_settled(safetensors.numpy.save(self.tensors | self.steps, metadata=header | self.metadata)))
 
 
 def shipped() -> tuple[str, ...]:
@@ -133,8 +144,11 @@ def _config(metadata: Mapping[str, str]) -> Config:
         raise ValueError(f"config: not JSON: {error}") from None
 
 
-def _check_shapes(given: Mapping[str, tuple[str, tuple[int, ...]]], config: Config, dtype: str) -> None:
-    expected = expected_shapes(config)
+def _expected_steps(given: Collection[str], config: Config) -> Shapes:
+    return quantized_shapes(config) if given else {}
+
+
+def _check_shapes(given: Mapping[str, tuple[str, tuple[int, ...]]], expected: Shapes, dtype: str) -> None:
     missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or extra:
         parts = [f"{what} {_some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
@@ -148,8 +162,8 @@ def _check_values(name: str, array: np.ndarray) -> None:
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise ValueError(f"tensor {name}: got {bad} values that are NaN or infinite, allowed: finite numbers")
-    if name == "std" and array.min() <= 0:
-        raise ValueError(f"tensor std: got a value of {array.min()}, allowed: > 0")
+    if (name == "std" or name.startswith(PREFIX)) and array.min() <= 0:
+        raise ValueError(f"tensor {name}: got a value of {array.min()}, allowed: > 0")
     if name.endswith(_NON_NEGATIVE) and array.min() < 0:
         raise ValueError(f"tensor {name}: got a value of {array.min()}, allowed: >= 0")
 

@@ -16,12 +16,14 @@ from mtfa_fast import _core
 from mtfa_fast.audio.features import log_mel
 from mtfa_fast.checking import reference, verification
 from mtfa_fast.checking.comparison import Check, compare, relative_error
+from mtfa_fast.checking.int8 import check_convolutions
 from mtfa_fast.checking.reference import Reference
 from mtfa_fast.checking.verification import check_parts, check_seams, check_stages, probe, verify
 from mtfa_fast.commands.cli import main
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
 from mtfa_fast.engine import cpu
 from mtfa_fast.engine.cpu import CpuEngine, CpuStream
+from mtfa_fast.engine.quantization import calibrate
 from mtfa_fast.measuring.checks import Oracle
 from mtfa_fast.measuring.networks import random_weights
 from mtfa_fast.nn import SEDNet
@@ -314,3 +316,15 @@ def test_command(weights: Weights, tmp_path: Path, capsys: pytest.CaptureFixture
     assert lines[0].split()[0] == "attention.features.0" and "NOT EQUAL" in found.err
     assert main(["verify", str(sound), str(tmp_path / "none.wav")]) == 2
     assert "none.wav" in capsys.readouterr().err
+
+
+def test_a_wrong_8_bit_convolution_is_found(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single weight of one convolution that is 1 % off."""
+    quantized = calibrate(weights, [_log_mel(weights, 1.0)], threads=1)
+    log_mel = _log_mel(weights, 0.5)
+    assert check_convolutions(CpuEngine(quantized, precision="int8", threads=1), quantized, "", log_mel).passed
+    inject(monkeypatch, "attention.mask.inner.skip.conv1.weight", one_weight)
+    faulty = CpuEngine(quantized, precision="int8", threads=1)
+    monkeypatch.undo()
+    check = check_convolutions(faulty, quantized, "", log_mel)
+    assert not check.passed and "most in attention.mask.inner.skip.conv1" in check.note

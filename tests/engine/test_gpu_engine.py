@@ -227,7 +227,7 @@ def test_commands_take_every_precision_of_a_gpu(
     )
     detect = ["detect", str(clip), "--weights", str(weights), "--threshold", "0"]
     assert main([*detect, "--precision", "fp16"]) == 2
-    assert "precision: got 'fp16', allowed: auto, fp32, bf16 (fp16 needs a GPU)" in capsys.readouterr().err
+    assert "precision: got 'fp16', allowed: auto, fp32, bf16, int8 (fp16 needs a GPU)" in capsys.readouterr().err
     assert main([*detect, "--precision", "fp16", "--device", "cuda"]) == 0
     assert "clip.wav" in capsys.readouterr().out
     assert main(["verify", str(weights), str(clip), "--device", "cuda"]) == 0
@@ -243,7 +243,7 @@ def test_commands_take_every_precision_of_a_gpu(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int8"}, "precision: got 'int8', allowed: auto, fp32, bf16, fp16"),
+        ({"precision": "int8"}, r"precision: got 'int8', allowed: auto, fp32, bf16, fp16 \(int8 runs on a CPU\)"),
         ({"backend": "cuda"}, "backend: got 'cuda', allowed: auto, triton, reference"),
         ({"batch_frames": 100}, "batch_frames: got 100, allowed: an integer >= 2048"),
     ],

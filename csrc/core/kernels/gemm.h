@@ -128,7 +128,8 @@ MTFA_INLINE void gemm_panel(const T* a, ptrdiff_t a_stride, const T* panel, int 
   }
 }
 
-// Scratch memory of the calling thread, aligned to a cache line, kept between calls.
+// Scratch memory of the calling thread, aligned to a cache line, kept between calls: one for each slot.
+template <int kSlot = 0>
 MTFA_INLINE void* scratch(size_t bytes) {
   struct Buffer {
     char* data = nullptr;

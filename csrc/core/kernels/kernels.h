@@ -3,11 +3,13 @@
 // A feature-map row is channels-last: (width + 5) pixels of `channels` values, where pixel 0 and the
 // pixels after `width` are the zero padding of the convolutions: one, and what the last block of four columns reads
 // beyond it. Row pointers point at pixel 0.
-// `channels` is a multiple of 16 (padded with zero channels). T is float or Bf16.
+// `channels` is a multiple of 16 (padded with zero channels), of 32 for 8-bit maps. T is float, Bf16, or uint8_t: a map
+// in steps of its own for each channel, with nothing below zero (int8.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace mtfa {
 
@@ -16,6 +18,10 @@ constexpr int kReadAhead = 16;  // pixels
 struct Bf16 {
   uint16_t bits;
 };
+
+// What leaves the gate: the recurrent part has no 8-bit products.
+template <class T>
+using VectorOf = std::conditional_t<std::is_same_v<T, uint8_t>, float, T>;
 
 // What Winograd's convolution makes at a time, in frames x mel bands: 4 or 3 products an output instead of 9. A
 // convolution of 64 channels by itself errs 1.6 and 2.4 times as much as a direct one in bf16, see docs/numerics.md.
@@ -71,11 +77,14 @@ struct GateRow {
   const float* bias;    // (channels padded to the panel), with weights
   const float* low;     // projected row of half the width, (width / 2, channels), or null
   const T* features;
-  T* out;  // (width / pooling, channels), no padding
+  VectorOf<T>* out;  // (width / pooling, channels), no padding
   int width;
   int channels;
   int pooling;
   float* masks = nullptr;  // for checks: M as it is used, (width, channels)
+  // The steps of 8-bit maps, (channels); null: `weights` count in steps.
+  const float* features_step = nullptr;
+  const float* skip_step = nullptr;
 };
 
 // One direction of one GRU layer. Gates r, z, n in torch's order and equations; `hidden` is padded to
@@ -112,6 +121,8 @@ struct Kernels {
   int tile_channels;  // bf16 conv3x3 reads pack_conv3x3_tiles' weights where channels is a multiple of this; 0: never
   TypedKernels<float> fp32;
   const TypedKernels<Bf16>* bf16;  // null where the instruction set has no bf16 products
+  TypedKernels<uint8_t> int8;
+  int int8_depth;  // channels that 8-bit products take at a time
   void (*gru)(const GruRun&);
 };
 
@@ -126,5 +137,12 @@ MTFA_DECLARE_KERNELS(avx512bf16)
 MTFA_DECLARE_KERNELS(amx)
 MTFA_DECLARE_KERNELS(neonbf16)
 #undef MTFA_DECLARE_KERNELS
+// What VNNI adds to two of them.
+namespace avx2vnni {
+void conv3x3_int8(const ConvRows<uint8_t>&);
+}
+namespace avx512vnni {
+void conv3x3_int8(const ConvRows<uint8_t>&);
+}
 
 }  // namespace mtfa

@@ -1,6 +1,8 @@
 // This instruction set's table of kernels.
 #include "core/kernels/gemm.h"
 #include "core/kernels/rows.h"
+#include "core/kernels/rows_int8.h"
+#include "core/kernels/tiles_int8.h"
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
@@ -17,7 +19,8 @@ const Kernels& kernels() {
 #else
   const TypedKernels<Bf16>* const bf16_kernels = nullptr;
 #endif
-  static const Kernels table = {kPanel, 4 * kWidth, kTileChannels, typed_kernels<float>(), bf16_kernels, gru_run};
+  static const Kernels table = {kPanel,       4 * kWidth,     kTileChannels, typed_kernels<float>(),
+                                bf16_kernels, int8_kernels(), kInt8Depth,    gru_run};
   return table;
 }
 

@@ -58,6 +58,23 @@ inline void tile_multiply_add() {
     }
   }
 }
+// Sums of 32 bits; bytes of A without sign, of B with one.
+template <int kSum, int kA, int kB>
+inline void tile_multiply_add_bytes() {
+  auto* tiles = emulated_tiles();
+  for (int m = 0; m < kTileRows16; ++m) {
+    for (int n = 0; n < kTileBytes / 4; ++n) {
+      int32_t sum;
+      std::memcpy(&sum, &tiles[kSum][m][n], sizeof sum);
+      for (int k = 0; k < kTileBytes; ++k) {
+        const auto* a = reinterpret_cast<const uint8_t*>(tiles[kA][m]);
+        const auto* b = reinterpret_cast<const int8_t*>(tiles[kB][k / 4]);
+        sum += a[k] * b[4 * n + k % 4];
+      }
+      std::memcpy(&tiles[kSum][m][n], &sum, sizeof sum);
+    }
+  }
+}
 
 #else
 
@@ -90,6 +107,10 @@ MTFA_INLINE void tile_store(float* to, ptrdiff_t stride) {
 template <int kSum, int kA, int kB>
 MTFA_INLINE void tile_multiply_add() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
+}
+template <int kSum, int kA, int kB>
+MTFA_INLINE void tile_multiply_add_bytes() {
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
 }
 
 #endif

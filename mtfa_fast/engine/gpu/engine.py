@@ -21,7 +21,6 @@ from torch import Tensor
 from ... import ops
 from ...weights import Weights
 from ..batcher import Batcher
-from ..cpu import PRECISIONS
 from .batches import BATCH_FRAMES, SIZES, Batches
 from .blocks import Choice, Timer, seconds
 from .device import Device, Pending
@@ -71,8 +70,9 @@ class GpuEngine:
         batch_frames: int = BATCH_FRAMES,
         timer: Timer = seconds,
     ) -> None:
-        if precision not in (*PRECISIONS, "fp16"):
-            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}, fp16")
+        if precision not in (allowed := ("auto", *DTYPES)):
+            also = " (int8 runs on a CPU)" if precision == "int8" else ""
+            raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(allowed)}{also}")
         if backend not in BACKENDS:
             raise ValueError(f"backend: got {backend!r}, allowed: {', '.join(BACKENDS)}")
         if not isinstance(batch_frames, int) or batch_frames < SIZES[-1]:
