@@ -23,7 +23,8 @@ class Stream;
 // Immutable after construction: any number of threads may use one engine.
 class Engine {
  public:
-  // Tensors hold, beside the folded network, mean and std (mel_bands), and for int8 the steps of maps and transformed inputs.
+  // Tensors hold, beside the folded network, mean and std (mel_bands), and for int8 the steps of maps and transformed
+  // inputs.
   Engine(const NetworkShape& shape, const Tensors& tensors, std::shared_ptr<const LogMel> log_mel, Isa isa,
          Precision precision);
   ~Engine();

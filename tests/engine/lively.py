@@ -1,12 +1,15 @@
-"""Small networks whose every weight shows, and what they answer in float64."""
+"""Small networks whose every weight shows, what they answer in float64, and a live stream's answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from mtfa_fast import _core
+from mtfa_fast.engine.cpu import CpuEngine
 from mtfa_fast.nn import SEDNet
 from tests.networks import random_log_mel, random_network
 
@@ -35,3 +38,11 @@ def spectrograms(net: SEDNet, *frames: int) -> list[np.ndarray]:
 def alone(net: SEDNet, log_mel: np.ndarray) -> np.ndarray:
     """By the plain network in float64."""
     return net.double().probabilities(torch.from_numpy(log_mel).double()[None])[0].numpy()
+
+
+def by_log_mel(
+    engine: CpuEngine, log_mel: np.ndarray, chunk: int, look_ahead: int, cuts: Sequence[int] = ()
+) -> np.ndarray:
+    stream = _core.LiveStream(engine._engine, chunk, look_ahead)
+    parts = [stream.push_log_mel(part, log_mel.shape[1], engine.threads) for part in np.split(log_mel, cuts)]
+    return np.concatenate([*parts, stream.finish(engine.threads)])

@@ -13,6 +13,7 @@ from mtfa_fast.engine.cpu import CpuEngine
 from mtfa_fast.engine.quantization import calibrate
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.weights import Weights, quantized_shapes
+from tests.engine.lively import by_log_mel
 from tests.networks import random_log_mel, random_network
 
 CASES = {
@@ -65,6 +66,16 @@ def test_bits_do_not_depend_on_threads_batch_or_blocks() -> None:
             position += size
         np.testing.assert_array_equal(stream.finish(), whole[0])
         np.testing.assert_array_equal(engine.probabilities(batch), single)
+
+
+@pytest.mark.parametrize("chunk", [8, 24, 64])
+def test_a_live_stream_is_the_engines_answer_to_the_bit(chunk: int) -> None:
+    """With endless look-ahead; a live trunk's rows come in other groups, some of them in halves of a pair."""
+    weights, log_mel = quantized("c32-d40", 340)
+    engine = CpuEngine(weights, precision="int8", threads=2)
+    for frames in (1, 38, 75, 223, 340):
+        got = by_log_mel(engine, log_mel[:frames], chunk, 1_600, cuts=range(0, frames, 17))
+        np.testing.assert_array_equal(got, engine.probabilities(log_mel[:frames]), err_msg=str(frames))
 
 
 def test_every_instruction_set_makes_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,19 +15,11 @@ from mtfa_fast.backends.reference.bigru_live import bigru_live
 from mtfa_fast.checking.reference import Reference
 from mtfa_fast.engine.cpu import CpuEngine
 from mtfa_fast.nn.convert import to_weights
-from tests.engine.lively import lively_network
+from tests.engine.lively import by_log_mel, lively_network
 from tests.networks import random_log_mel, random_network
 
 PRECISIONS = ["fp32", *(["bf16"] if _core.chosen_isa() in ("avx512bf16", "amx") else [])]
 SHAPES = [(8, 0), (16, 40), (24, 8), (64, 16), (40, 400)]
-
-
-def by_log_mel(
-    engine: CpuEngine, log_mel: np.ndarray, chunk: int, look_ahead: int, cuts: Sequence[int] = ()
-) -> np.ndarray:
-    stream = _core.LiveStream(engine._engine, chunk, look_ahead)
-    parts = [stream.push_log_mel(part, log_mel.shape[1], engine.threads) for part in np.split(log_mel, cuts)]
-    return np.concatenate([*parts, stream.finish(engine.threads)])
 
 
 def test_the_definition_with_endless_look_ahead_is_the_bidirectional_gru() -> None:
