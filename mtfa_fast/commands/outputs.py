@@ -30,6 +30,7 @@ _SIGNATURES = (
     rb"\[\]\n\Z",
     rb"file +onset +offset  score  label\n",
     rb'\{\n "error_rate": .*"matching": "maximum, one to one"',
+    rb'\{\n "mixtures": .*"background": \{\n',
     b"PK\x03\x04.*" + re.escape("mtfa-fast probabilities".encode("utf-32-le")),
     rb'.{8}\{.*"format":"mtfa-fast"',
     rb"<!doctype html>.*<p>Made by mtfa-fast",
