@@ -66,7 +66,8 @@ def verify(weights: Weights, engine: Engine, recordings: Mapping[str, np.ndarray
         if engine.precision == "int8":
             yield check_convolutions(engine, weights, source, log_mel[:SCALE_FRAMES])
             yield from check_parts(exact, engine, source, log_mel[:SCALE_FRAMES])
-            yield from _check_decisions(exact.probabilities(log_mel), engine, source, log_mel, len(wave))
+            got, truth = engine.probabilities(log_mel), exact.probabilities(log_mel)
+            yield from _check_decisions(truth, got, engine.config, source, len(wave), INT8_PROBABILITY_BOUND)
             yield from check_seams(engine, source, wave, log_mel)
             continue
         # From here on everybody gets the same input, so that each stage's error is its own and its forerunners'.
@@ -186,23 +187,20 @@ def check_probabilities(
     """Frame probabilities, and the events that follow from them."""
     got = engine.probabilities(log_mel)
     truth = yield from check_network(exact, stock, engine, source, log_mel, got)
-    yield from _check_decisions(truth, engine, source, log_mel, samples)
+    yield from _check_decisions(truth, got, engine.config, source, samples, PROBABILITY_BOUND)
 
 
 def _check_decisions(
-    truth: np.ndarray, engine: Engine, source: str, log_mel: np.ndarray, samples: int
+    truth: np.ndarray, got: np.ndarray, config: Config, source: str, samples: int, bound: float
 ) -> Iterator[Check]:
-    got, bound = engine.probabilities(log_mel), PROBABILITY_BOUND
-    if engine.precision == "int8":
-        bound = INT8_PROBABILITY_BOUND
     off = np.abs(got - truth)
     largest = float(np.percentile(off, PROBABILITY_PERCENTILE))
     yield Check(f"probabilities ({PROBABILITY_PERCENTILE} %)", source, largest, bound)
-    limits = np.array([c.threshold for c in engine.config.classes])
+    limits = np.array([c.threshold for c in config.classes])
     # Filter and runs are the same on both sides, so events can only differ where a frame was decided differently.
     decided = (got > limits.astype(got.dtype)) != (truth > limits)
     clear = np.abs(truth - limits) > bound
-    want, have = (_events(p, engine.config, samples) for p in (truth, got))
+    want, have = (_events(p, config, samples) for p in (truth, got))
     note = f"{len(want & have)} of {len(want)} identical, {len(have - want)} new"
     yield Check("events", source, float(np.count_nonzero(decided & clear)), 0.0, note)
 
