@@ -52,8 +52,12 @@ def detect(*arguments: str) -> int:
 def start(*arguments: str, delay: float = 0.1, **options: object) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SLOW, str(delay), "detect", *arguments, "--weights", "w.safetensors", "-j", "1"]
-    # A shell's background jobs are started with SIGINT ignored, and Python leaves it so.
-    revive = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+
+    def revive() -> None:
+        """A shell's background jobs are started with SIGINT ignored, nohup's with SIGHUP, and Python leaves it so."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=revive, **options)  # type: ignore[call-overload,no-any-return]
 
 
