@@ -17,13 +17,18 @@ from ..audio import features
 from ..config import Config
 from ..events.result import Result
 from ..weights import Weights
-from .comparison import RECURRENT_FLOOR, Check, compare, drift
+from .comparison import (
+    INT8_PROBABILITY_BOUND,
+    PROBABILITY_BOUND,
+    PROBABILITY_PERCENTILE,
+    RECURRENT_FLOOR,
+    Check,
+    compare,
+    drift,
+)
 from .int8 import check_convolutions
 from .reference import Reference
 
-PROBABILITY_BOUND = 0.01  # at PROBABILITY_PERCENTILE of the frames, and around a threshold
-PROBABILITY_PERCENTILE = 99.9
-INT8_PROBABILITY_BOUND = 0.15  # the same for 8-bit maps; error rate and F1 are what they are judged by
 # The part of an error that all values share. Rounding gave up to 0.001 in bf16 over all networks tried, float32
 # 1e-7; a kernel that is 1 % wrong can hide in bf16's noise, but not from this.
 DRIFT_BOUND = 0.003

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..config import Config
@@ -64,8 +65,9 @@ def _clause(row: Row, total: float, rooflines: Mapping[str, float], config: Conf
         return f"{share}recurrent part: {step:.2f} us a step and layer, each waiting for the one before it"
     rate = operations(config, row.frames)[row.part] * row.batch / row.times.median
     done = f"{rate / 1e9:.0f} GFLOP/s as direct convolutions count"
-    peak = f"{of_peak(row, rooflines, config):.0%} of the {row.precision} peak"
-    return f"{share}{PARTS.get(row.part, 'network')}: {done}, {peak}"
+    reached = of_peak(row, rooflines, config)
+    peak = "" if math.isnan(reached) else f", {reached:.0%} of the {row.precision} peak"
+    return f"{share}{PARTS.get(row.part, 'network')}: {done}{peak}"
 
 
 def of_peak(row: Row, rooflines: Mapping[str, float], config: Config) -> float:

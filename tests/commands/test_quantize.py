@@ -45,6 +45,21 @@ def test_the_file_runs_in_int8(folder: Path, capsys: pytest.CaptureFixture[str])
     assert 0 < np.abs(result.probabilities - plain.probabilities).max() < 0.05
     assert main(["verify", "q.safetensors", "--seconds", "1", "--precision", "int8"]) == 0
     assert "8-bit convolutions" in capsys.readouterr().out
+    timed = [
+        "--weights",
+        "q.safetensors",
+        "--precision",
+        "int8",
+        "--clip",
+        "0.5",
+        "--seconds",
+        "0.01",
+        "--threads",
+        "1",
+    ]
+    assert main(["bench", *timed]) == 0
+    told = capsys.readouterr().out
+    assert "mtfa-fast int8" in told and "as direct convolutions count" in told and "nan" not in told
     assert main(["detect", "sounds/deep/0.wav", "--weights", "w.safetensors", "--precision", "int8"]) == 2
     assert "mtfa-fast quantize" in capsys.readouterr().err
 
