@@ -6,10 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtfa_fast import _core
+from mtfa_fast.audio import files
+from mtfa_fast.audio.features import log_mel
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
+from mtfa_fast.engine.quantization import calibrate
+from mtfa_fast.measuring import calibration
 from mtfa_fast.measuring.checks import Oracle, Part
 from mtfa_fast.measuring.contestants import Chain, Contestant
 from mtfa_fast.measuring.networks import random_weights
@@ -19,6 +26,7 @@ from mtfa_fast.measuring.run import MOST_ROUNDS, engines
 from mtfa_fast.measuring.text import is_ours
 from mtfa_fast.weights import Weights
 
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "rare_events.flac"
 HOUR = 120 * 1504  # frames, whole periods of the oracle: 3609.6 s
 
 
@@ -38,6 +46,7 @@ class Plan:
     peer_frames: int = 16_384  # peers hold whole feature maps: more frames at a time need many gigabytes
     search_frames: int = 512
     chunk: tuple[int, int] = (4, 256)  # a training step's batch and frames
+    shipped: str = "rare-events"  # weights; empty: random ones of ``channels`` channels
     channels: int = 32  # of the shipped network, which trains on
     chunks: tuple[int, int] = (16, 256)
     repeats: int = 5  # of a child process
@@ -58,6 +67,7 @@ class Plan:
             lengths=(16, 48),
             peer_frames=48,
             search_frames=24,
+            shipped="",
             chunk=(2, 16),
             chunks=(3, 16),
             repeats=1,
@@ -70,14 +80,21 @@ class Contest:
     """Contestants are made once, so that what they compile serves every section."""
 
     def __init__(
-        self, plan: Plan, threads: int | None = None, progress: Callable[[str], None] = lambda text: None
+        self,
+        plan: Plan,
+        threads: int | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+        weights: Weights | None = None,
     ) -> None:
         self.plan, self.progress = plan, progress
         self.threads = threads or _core.default_threads()
-        self.weights: Weights = random_weights(plan.config)
+        given = weights or random_weights(plan.config)
+        # A network that was trained hears a recording, too; to one of random weights it would be one more noise.
+        self.sounds = calibration.sounds(given, [example(given)] if weights else [])
+        self.weights: Weights = calibrate(given, self.sounds, threads=self.threads)
         self.oracle = Oracle(self.weights)
         self.ours = engines(self.weights, "auto", self.threads)
-        found, self.missing = peers(self.weights, self.threads)
+        found, self.missing = peers(self.weights, self.threads, sounds=self.sounds)
         self.peers = [p for p in found if plan.compiled or not p.name.startswith("torch.compile")]
 
     def compare(
@@ -107,22 +124,51 @@ class Contest:
             ),
         }
 
-    def chain(self) -> Contestant | None:
-        """The fastest peer's trunk with the fastest peer's recurrent part; None where they are one contestant's."""
-        best = [fastest(self.stages[part], among=lambda row: not is_ours(row)) for part in ("trunk", "recurrent")]
-        by_name = {peer.name: peer for peer in self.peers}
-        trunk, recurrent = (by_name[row.name] if row else None for row in best)
-        return Chain(trunk, recurrent) if trunk and recurrent and trunk is not recurrent else None
+    def chains(self) -> list[Contestant]:
+        """The fastest peer's trunk with the fastest peer's recurrent part, and the same with a trunk in 8 bits.
+
+        None where both parts are one contestant's.
+        """
+        recurrent = fastest(self.stages["recurrent"], among=lambda row: not is_ours(row))
+        by_name, found = {peer.name: peer for peer in self.peers}, list[Contestant]()
+        for int8 in (False, True):
+            trunk = fastest(
+                self.stages["trunk"],
+                among=lambda row, int8=int8: not is_ours(row) and (row.precision == "int8") is int8,  # type: ignore[misc]
+            )
+            if trunk and recurrent and trunk.name != recurrent.name:
+                found.append(Chain(by_name[trunk.name], by_name[recurrent.name]))
+        return found
+
+    @cached_property
+    def shipped(self) -> Contest:
+        """The same with the shipped weights, or with random ones of its channels."""
+        plan = self.plan
+        if plan.shipped:
+            weights = Weights.load(plan.shipped)
+            plan = dataclasses.replace(plan, config=weights.config)
+            return Contest(plan, self.threads, self.progress, weights)
+        network = dataclasses.replace(plan.config.network, channels=plan.channels)
+        plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, network=network))
+        return Contest(plan, self.threads, self.progress)
 
     def quick_peers(self) -> list[Contestant]:
         """Peers for other shapes: torch.compile is left out, because it compiles for a minute for each."""
         return [peer for peer in self.peers if not peer.name.startswith("torch.compile")]
 
     def _recurrent_peers(self) -> list[Contestant]:
-        """PyTorch runs its recurrent part in one way only, in float32 and not compiled."""
-        return [peer for peer in self.peers if peer.name == "torch fp32" or not peer.name.startswith("torch")]
+        """PyTorch runs its recurrent part in one way only, in float32 and not compiled; nobody runs it in 8 bits."""
+        floats = [peer for peer in self.peers if peer.precision != "int8"]
+        return [peer for peer in floats if peer.name == "torch fp32" or not peer.name.startswith("torch")]
+
+
+def example(weights: Weights) -> np.ndarray:
+    """Raw log-mel (T, D) of the repository's recording."""
+    config = weights.config.features
+    wave = files.read(EXAMPLE, config.sample_rate)
+    return log_mel(wave, config, window=weights.tensors["features.window"], mel=weights.tensors["features.mel"])
 
 
 def with_thresholds(weights: Weights, levels: list[float]) -> Weights:
     classes = (dataclasses.replace(c, threshold=level) for c, level in zip(weights.config.classes, levels, strict=True))
-    return Weights(dataclasses.replace(weights.config, classes=tuple(classes)), weights.tensors)
+    return dataclasses.replace(weights, config=dataclasses.replace(weights.config, classes=tuple(classes)))

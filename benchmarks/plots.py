@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.tables import relative_error
 from mtfa_fast.config import Config
 from mtfa_fast.measuring.networks import operations, traffic
 from mtfa_fast.measuring.rows import Row
@@ -85,9 +86,9 @@ def _speed(pyplot: Any, rows: list[Row], results: Results, config: Config) -> No
     seconds = rows[0].frames * config.features.frame_seconds
     threads = results.headline["threads"] if results.headline else "?"
     left.set_title(f"{seconds:.0f} s of audio, spectrogram to probabilities, {threads} CPU threads", loc="left")
-    right.scatter([row.check.error for row in rows if row.check], names, color=colours, zorder=3)
+    right.scatter([relative_error(row.check) for row in rows if row.check], names, color=colours, zorder=3)
     for row in rows:
-        if row.check:
+        if row.check and row.check.relative is None:  # else what is allowed is in another measure
             right.plot([row.check.bound] * 2, [rows.index(row) - 0.3, rows.index(row) + 0.3], color=QUIET, linewidth=2)
     right.set_xscale("log")
     right.set_xlabel("error against float64 (bar: allowed)")

@@ -16,11 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import audio, processes, search, training
+from benchmarks import audio, networks, processes, search, training
 from benchmarks.contest import Contest, Plan
 from benchmarks.results_files import RESULTS, save
-from mtfa_fast import _core
-from mtfa_fast.measuring.contestants import Contestant, Ours
 from mtfa_fast.measuring.machine import environment, rooflines
 from mtfa_fast.measuring.peers import peers
 from mtfa_fast.measuring.rows import Row, fastest
@@ -35,22 +33,11 @@ def stages(contest: Contest) -> list[Row]:
 
 def headline(contest: Contest) -> list[Row]:
     """Spectrogram to probabilities, the best combination of peers among them; wave file to events."""
-    chain = contest.chain()
-    best_peers: list[Contestant] = [*contest.peers, *([chain] if chain else [])]
+    best_peers = [*contest.peers, *contest.chains()]
     rows = contest.compare([*contest.ours, *best_peers], "network", frames=contest.plan.frames)
     best = fastest(rows, among=lambda row: not is_ours(row))
     peer = next((peer for peer in best_peers if best and peer.name == best.name), None)
     return [*rows, *audio.wave_rows(contest, peer)]
-
-
-def instruction_sets(contest: Contest) -> list[Row]:
-    """Ours held to each instruction set, in bf16 where it multiplies bf16, beside ONNX Runtime at its best."""
-    ours: list[Contestant] = [
-        Ours(contest.weights, "bf16" if _core.peak_flops(isa, True, 1) else "fp32", contest.threads, isa=isa)
-        for isa in _core.available_isas()
-    ]
-    others = [peer for peer in contest.peers if peer.name.startswith("ONNX")]
-    return contest.compare([*ours, *others], "network", frames=contest.plan.frames, rounds=contest.plan.least)
 
 
 def batches(contest: Contest) -> list[Row]:
@@ -93,7 +80,8 @@ def threads(contest: Contest) -> list[Row]:
 SECTIONS: dict[str, Callable[[Contest], list[Row]]] = {
     "stages": stages,
     "headline": headline,
-    "instruction_sets": instruction_sets,
+    "shipped": networks.shipped_rows,
+    "instruction_sets": networks.instruction_set_rows,
     "batches": batches,
     "lengths": lengths,
     "threads": threads,

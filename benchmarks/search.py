@@ -15,9 +15,9 @@ from benchmarks.contest import Contest
 from mtfa_fast.measuring.checks import Part
 from mtfa_fast.measuring.contestants import Contestant
 from mtfa_fast.measuring.onnx_peers import OnnxRuntime, OpenVino
+from mtfa_fast.measuring.quantized_peers import OnnxRuntimeInt8, OpenVinoInt8
 from mtfa_fast.measuring.rows import Row
 from mtfa_fast.measuring.torch_peers import Compiled, Eager, Plain
-from mtfa_fast.weights import Weights
 
 
 class Autocast(Eager):
@@ -64,6 +64,20 @@ OPENVINO: dict[str, dict[str, Any]] = {
     "latency hint, no hyper-threading": {"ENABLE_HYPER_THREADING": False},
     "latency hint, denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True},
 }
+# OpenVINO rounds what is left to bf16 on CPUs that multiply it, by its own choice, and float32 is then the other one.
+OPENVINO_INT8: dict[str, dict[str, Any]] = {
+    "zero points for maps (MIXED), rest in float32": {"preset": "MIXED", "rest": "fp32"},
+    "no zero points (PERFORMANCE), rest in float32": {"preset": "PERFORMANCE", "rest": "fp32"},
+    "zero points for maps (MIXED), rest in bf16": {"preset": "MIXED", "rest": "bf16"},
+    "no zero points (PERFORMANCE), rest in bf16": {"preset": "PERFORMANCE", "rest": "bf16"},
+}
+ONNX_RUNTIME_INT8: dict[str, dict[str, Any]] = {
+    "unsigned maps, convolutions and what lies between": {"reduce_range": False},
+    "the same, 7-bit weights": {"reduce_range": True},
+    "unsigned maps, all operators": {"operators": None, "reduce_range": False},
+    "unsigned maps, convolutions alone": {"operators": ["Conv"], "reduce_range": False},
+    "signed maps, convolutions and what lies between": {"signed": True, "reduce_range": False},
+}
 COMPILED: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("fp32", "freezing", {}),
     ("bf16", "freezing", {}),
@@ -76,8 +90,9 @@ def _named(contestant: Contestant, what: str) -> Contestant:
     return contestant
 
 
-def candidates(weights: Weights, threads: int, compiled: bool) -> dict[str, Iterator[Contestant]]:
+def candidates(contest: Contest) -> dict[str, Iterator[Contestant]]:
     """By library."""
+    weights, threads, sounds, compiled = contest.weights, contest.threads, contest.sounds, contest.plan.compiled
 
     def eager() -> Iterator[Contestant]:
         for precision in ("fp32", "bf16"):
@@ -94,10 +109,15 @@ def candidates(weights: Weights, threads: int, compiled: bool) -> dict[str, Iter
         for what, options in ONNX_RUNTIME.items():
             yield _named(OnnxRuntime(weights, "fp32", threads, **options), what)
 
+        for what, options in ONNX_RUNTIME_INT8.items():
+            yield _named(OnnxRuntimeInt8(weights, threads, sounds, **options), what)
+
     def openvino() -> Iterator[Contestant]:
         for precision in ("fp32", "bf16"):
             for what, options in OPENVINO.items():
                 yield _named(OpenVino(weights, precision, threads, **options), what)
+        for what, options in OPENVINO_INT8.items():
+            yield _named(OpenVinoInt8(weights, threads, sounds, **options), what)
 
     return {"torch": eager(), "onnxruntime": onnxruntime(), "openvino": openvino()}
 
@@ -105,7 +125,7 @@ def candidates(weights: Weights, threads: int, compiled: bool) -> dict[str, Iter
 def rows(contest: Contest) -> list[Row]:
     """The whole network on a shorter clip, each library's candidates beside each other."""
     plan, found = contest.plan, list[Row]()
-    for library, contestants in candidates(contest.weights, contest.threads, plan.compiled).items():
+    for library, contestants in candidates(contest).items():
         try:
             each = list(contestants)
         except ImportError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results_files import Section, load, rows_of
+from mtfa_fast.checking.comparison import Check
 from mtfa_fast.config import Config
 from mtfa_fast.measuring.rows import Row, fastest
 from mtfa_fast.measuring.text import is_ours, of_peak
@@ -50,14 +52,15 @@ def proof(results: Results, config: Config | None = None) -> str:
     rows, head = results.rows("headline", "network"), results.headline
     assert head is not None
     clauses = []
-    for precision in ("bf16", "fp32"):
+    for precision in ("bf16", "fp32", "int8"):
         alike = [row for row in rows if row.precision == precision]
         ours, other = fastest(alike, among=is_ours), fastest(alike, among=lambda row: not is_ours(row))
         if ours and other:
-            clauses.append(f"in **{_time(ours)}** in {precision} (next best: {other.name}, {ours.ratio(other)})")
+            clauses.append(f"in **{time_of(ours)}** in {precision} (next best: {other.name}, {ours.ratio(other)})")
     seconds = rows[0].frames * (config or Config()).features.frame_seconds
+    listed = " and ".join(filter(None, [", ".join(clauses[:-1]), *clauses[-1:]]))
     return (
-        f"{seconds:.0f} s of audio go through the paper's network {' and '.join(clauses)}: {head['device']}, "
+        f"{seconds:.0f} s of audio go through the paper's network {listed}: {head['device']}, "
         f"{head['threads']} threads, no GPU.\n"
     )
 
@@ -89,7 +92,7 @@ def render_search(results: Results) -> str:
         for row in sorted(tried, key=lambda row: row.times.median if row.times else float("inf")):
             ratio = (best.ratio(row) if best and row is not best else None) or NOTHING
             what = row.name.partition(": ")[2]
-            lines.append(f"| {library} | {what} | {_time(row) if row.times else row.refused} | {ratio} |")
+            lines.append(f"| {library} | {what} | {time_of(row) if row.times else row.refused} | {ratio} |")
     lines += [
         "",
         f"*{section['device']}, {section['threads']} threads, {section['date'][:10]}, {rows[0].frames} frames, "
@@ -100,24 +103,45 @@ def render_search(results: Results) -> str:
 
 def _network(results: Results, config: Config) -> Iterator[str]:
     rows = results.rows("headline", "network")
-    best = fastest(rows, among=is_ours)
     assert results.headline is not None
     peaks = results.headline["rooflines"]
     parts = {part: {row.name: row for row in results.rows("stages", part)} for part in ("trunk", "recurrent")}
     seconds = rows[0].frames * config.features.frame_seconds
-    columns = "convolutions", "recurrent part", "whole network", "times real time", "of peak", "error", "takes"
+    bases = base_rows(rows)
+    columns = ["convolutions", "recurrent part", "whole network", "times real time", "error", "of peak"]
+    columns += [f"to our {base.precision}" for base in bases]
     yield f"| {seconds:.0f} s as {rows[0].frames} x {config.features.mel_bands} spectrogram | {' | '.join(columns)} |"
     yield f"| --- |{' ---: |' * len(columns)}"
     for row in sorted(rows, key=lambda row: row.times.median if row.times else float("inf")):
         name = f"**{row.name}**" if is_ours(row) else row.name
         if row.times is None or row.check is None:
-            yield f"| {name} | | | {row.refused} | | | | |"
+            yield f"| {name} | | | {row.refused} |{' |' * (len(columns) - 3)}"
             continue
-        ratio = best.ratio(row) if best and row is not best else None
-        cells = [_time(parts[part].get(row.name)) for part in parts]
-        cells += [_time(row), f"{seconds / row.times.median:.0f}", f"{of_peak(row, peaks, config):.0%}"]
-        cells += [f"{row.check.error:.0e}".replace("-", "\N{NON-BREAKING HYPHEN}"), str(ratio or NOTHING)]
+        cells = [time_of(parts[part].get(row.name)) for part in parts] + cells_of_time(row, config)
+        reached = of_peak(row, peaks, config)
+        cells.append(NOTHING if math.isnan(reached) else f"{reached:.0%}")
+        cells += [str((base.ratio(row) if row is not base else None) or NOTHING) for base in bases]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def base_rows(rows: list[Row]) -> list[Row]:
+    """Whom the others are compared with: our fastest that is not in 8 bits, and ours in 8 bits."""
+    found = (
+        fastest(rows, among=lambda row, of=of: is_ours(row) and (row.precision == "int8") is of) for of in (False, True)
+    )  # type: ignore[misc]
+    return [row for row in found if row]
+
+
+def cells_of_time(row: Row, config: Config) -> list[str]:
+    """Of a row that has a time: it, how many times real time that is, and the error."""
+    assert row.times is not None and row.check is not None
+    seconds = row.batch * row.frames * config.features.frame_seconds
+    shown = f"{relative_error(row.check):.0e}".replace("-", "\N{NON-BREAKING HYPHEN}")
+    return [time_of(row), f"{seconds / row.times.median:.0f}", shown]
+
+
+def relative_error(check: Check) -> float:
+    return check.error if check.relative is None else check.relative
 
 
 def _others(results: Results) -> Iterator[str]:
@@ -139,7 +163,7 @@ def _pair(what: str, rows: list[Row]) -> Iterator[str]:
     other = fastest(rows, among=lambda row: not is_ours(row))
     if ours and other:
         ratio = ours.ratio(other) or NOTHING
-        yield f"| {what} | {_time(ours)} ({ours.precision}) | {_time(other)} ({other.name}) | {ratio} |"
+        yield f"| {what} | {time_of(ours)} ({ours.precision}) | {time_of(other)} ({other.name}) | {ratio} |"
 
 
 def _memory(results: Results) -> Iterator[str]:
@@ -173,14 +197,14 @@ def _footnotes(results: Results) -> Iterator[str]:
         f"{roof['bf16'] / 1e9:.0f} in bf16, {roof['copy'] / 1e9:.0f} GB/s copied. "
         "Of peak: in the contestant's precision, counted as direct convolutions; Winograd's do fewer multiplications. "
         "Medians of runs in turns; error: root mean square against float64, relative; "
-        f"takes: times our fastest. Load average before: {head['load']:.1f}.*"
+        f"to our: times our fastest in that precision. 8-bit steps of all: from the same sounds. Load average before: {head['load']:.1f}.*"
     )
     missing = head.get("missing") or {}
     if missing:
         yield f"*Not compared: {'; '.join(f'{name}: {reason}' for name, reason in missing.items())}.*"
 
 
-def _time(row: Row | None) -> str:
+def time_of(row: Row | None) -> str:
     if row is None or row.times is None:
         return NOTHING
     milliseconds = 1e3 * row.times.median

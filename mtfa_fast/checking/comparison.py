@@ -20,13 +20,17 @@ PROBABILITY_BOUND, INT8_PROBABILITY_BOUND = 0.01, 0.15
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: it passes where ``error`` is a number no greater than ``bound``."""
+    """One comparison: it passes where ``error`` is a number no greater than ``bound``.
+
+    ``relative``: the error as of :func:`relative_error`, where ``error`` is measured otherwise.
+    """
 
     stage: str
     source: str  # the recording's name
     error: float
     bound: float
     note: str = ""
+    relative: float | None = None
 
     @property
     def passed(self) -> bool:

@@ -57,7 +57,7 @@ def quantize(
     found = discover(recordings, recursive=recursive)
     for problem in found.problems:
         say(f"error: {problem}")
-    sounds, failed = _read(found.recordings, before.config, minutes * 60)
+    sounds, failed = read_sounds(found.recordings, before.config, minutes * 60)
     if not sounds:
         raise UsageError("recordings: got none that can be read, allowed: at least one")
     seconds = sum(map(len, sounds)) * before.config.features.hop / before.config.features.sample_rate
@@ -94,7 +94,7 @@ def quantize(
     return 1 if failed or found.problems else 0
 
 
-def _read(recordings: list[Recording], config: Config, seconds: float) -> tuple[list[np.ndarray], int]:
+def read_sounds(recordings: list[Recording], config: Config, seconds: float) -> tuple[list[np.ndarray], int]:
     """Raw log-mel of pieces until they are ``seconds`` long together, and how many recordings could not be read."""
     from ..audio import features, files
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, _core
 from ..checking.comparison import Check
 from ..checking.int8 import check_convolutions
 from ..checking.verification import SCALE_FRAMES, check_network, check_parts, check_stages, yardstick
@@ -61,7 +61,9 @@ class Ours:
         self.yardstick = yardstick(engine)
         self.name = f"mtfa-fast {self.precision}" + (f" {isa}" if isa else "")
         self.version = f"mtfa-fast {__version__}"
-        self.settings = f"{engine.isa}, {threads} threads" if on_cpu else str(engine.explain()["reasons"]["device"])
+        products = f", products by {_core.int8_products(engine.isa)}" if self.precision == "int8" else ""
+        on_this = f"{engine.isa}{products}, {threads} threads" if on_cpu else ""
+        self.settings = on_this or str(engine.explain()["reasons"]["device"])
         self._inputs = weights.config.gru_inputs
         self._examined: list[Check] | None = None
 
@@ -99,7 +101,8 @@ class Chain:
     def __init__(self, trunk: Contestant, recurrent: Contestant) -> None:
         self._trunk, self._recurrent = trunk, recurrent
         self.name = f"{trunk.name} + {recurrent.name}"
-        self.precision = "bf16" if "bf16" in (trunk.precision, recurrent.precision) else "fp32"
+        both = trunk.precision, recurrent.precision
+        self.precision = next(precision for precision in ("int8", "bf16", "fp32") if precision in both)
         self.yardstick = self.precision
         self.version = f"{trunk.version}; {recurrent.version}"
         self.settings = f"trunk: {trunk.settings}; recurrent part: {recurrent.settings}"

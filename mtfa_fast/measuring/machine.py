@@ -19,7 +19,7 @@ from .. import _core
 from ..versions import versions
 
 COPY_BYTES = 256 * 2**20  # a thread; far beyond any cache
-LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino", "librosa", "triton")
+LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino", "nncf", "librosa", "triton")
 
 
 def environment(threads: int) -> dict[str, Any]:

@@ -31,6 +31,14 @@ def random_weights(config: Config | None = None, seed: int = 0) -> Weights:
     return Weights(config, tensors)
 
 
+def noise(weights: Weights, clips: int, frames: int, seed: int) -> np.ndarray:
+    """Raw log-mel (clips, T, D), float32: every band independently with the mean and deviation of the training set."""
+    shape = clips, frames, weights.config.features.mel_bands
+    given = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    found: np.ndarray = given * weights.tensors["std"] + weights.tensors["mean"]
+    return found
+
+
 def operations(config: Config, frames: int) -> dict[str, float]:
     """Floating-point operations of one clip by part; convolutions count as direct ones, 2 * 9 * C * C a pixel."""
     net, hidden = config.network, config.network.hidden

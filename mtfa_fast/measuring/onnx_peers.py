@@ -20,6 +20,8 @@ from .checks import Oracle, Part
 from .contestants import Call, with_padding
 from .torch_peers import Plain
 
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # what OpenVINO calls them
+
 
 class _Exported:
     """Shared by those that run an ONNX file."""
@@ -33,10 +35,13 @@ class _Exported:
         self.precision = self.yardstick = precision
 
     def prepare(self, part: Part, batch: int, frames: int) -> Call:
-        return with_padding(self._session(_graph(self._weights, part, batch, padded(frames))), part, frames)
+        return with_padding(self._session(self._file(part, batch, padded(frames))), part, frames)
 
     def examine(self, oracle: Oracle) -> Iterable[Check]:
         return ()
+
+    def _file(self, part: Part, batch: int, frames: int) -> Path:
+        return graph(self._weights, part, batch, frames)
 
     def _session(self, path: Path) -> Call:
         raise NotImplementedError
@@ -87,14 +92,16 @@ class OpenVino(_Exported):
 
     def __init__(self, weights: Weights, precision: str, threads: int, **options: Any) -> None:
         super().__init__(weights, precision, threads)
-        self._options = {"PERFORMANCE_HINT": "LATENCY"} | options
+        self._hint, self._options = precision, {"PERFORMANCE_HINT": "LATENCY"} | options
         self.name = f"OpenVINO {precision}"
         self.version = f"openvino {metadata.version('openvino')}"
         self.settings = f"{', '.join(f'{key}={value}' for key, value in self._options.items())}, {threads} threads"
 
     def _session(self, path: Path) -> Call:
-        hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
-        settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": self._threads} | self._options
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[self._hint],
+            "INFERENCE_NUM_THREADS": self._threads,
+        } | self._options
         core = import_module(self.library).Core()
         request = core.compile_model(str(path), "CPU", settings).create_infer_request()
 
@@ -108,7 +115,7 @@ class OpenVino(_Exported):
 _GRAPHS: dict[int, tuple[Weights, tempfile.TemporaryDirectory[str]]] = {}  # with the weights, so that ids stay theirs
 
 
-def _graph(weights: Weights, part: Part, batch: int, frames: int) -> Path:
+def graph(weights: Weights, part: Part, batch: int, frames: int) -> Path:
     """One file for each part and shape, made once for everybody."""
     if id(weights) not in _GRAPHS:
         _GRAPHS[id(weights)] = weights, tempfile.TemporaryDirectory(prefix="mtfa-fast-")

@@ -50,16 +50,22 @@ class Row:
                 "passed": self.check.passed,
                 "note": self.check.note,
             }
+            if self.check.relative is not None:
+                data["check"]["relative"] = self.check.relative
         if self.times:
             data["seconds"] = self.times.to_dict()
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
-        check, seconds = data.get("check"), data.get("seconds")
+        given, seconds = data.get("check"), data.get("seconds")
+        check = None
+        if given:
+            stage, error, bound, note = (given[key] for key in ("stage", "error", "bound", "note"))
+            check = Check(stage, "", error, bound, note, given.get("relative"))
         return cls(
             **{key: data[key] for key in _PLAIN},
-            check=Check(check["stage"], "", check["error"], check["bound"], check["note"]) if check else None,
+            check=check,
             times=Times.from_dict(seconds) if seconds else None,
         )
 

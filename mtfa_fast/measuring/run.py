@@ -53,7 +53,10 @@ class Report:
 
 
 def engines(weights: Weights, precision: Precision, threads: int, device: str = "cpu") -> list[Contestant]:
-    """Ours in one precision, or with ``"auto"`` in each that the device has. Raises as ``detector.make_engine``."""
+    """Ours in one precision, or with ``"auto"`` in each that device and weights have.
+
+    int8 needs a CPU and calibrated steps. Raises as ``detector.make_engine``.
+    """
     if precision != "auto":
         return [Ours(weights, precision, threads, device=device)]
     found: list[Contestant] = []
@@ -61,7 +64,10 @@ def engines(weights: Weights, precision: Precision, threads: int, device: str = 
         found.append(Ours(weights, "bf16", threads, device=device))
     if device != "cpu":
         found.append(Ours(weights, "fp16", threads, device=device))
-    return [*found, Ours(weights, "fp32", threads, device=device)]
+    found.append(Ours(weights, "fp32", threads, device=device))
+    if device == "cpu" and weights.steps:
+        found.append(Ours(weights, "int8", threads, device=device))
+    return found
 
 
 def run(
