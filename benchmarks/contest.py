@@ -132,11 +132,9 @@ class Contest:
         recurrent = fastest(self.stages["recurrent"], among=lambda row: not is_ours(row))
         by_name, found = {peer.name: peer for peer in self.peers}, list[Contestant]()
         for int8 in (False, True):
-            trunk = fastest(
-                self.stages["trunk"],
-                among=lambda row, int8=int8: not is_ours(row) and (row.precision == "int8") is int8,  # type: ignore[misc]
-            )
-            if trunk and recurrent and trunk.name != recurrent.name:
+            alike = [row for row in self.stages["trunk"] if (row.precision == "int8") is int8]
+            trunk = fastest(alike, among=lambda row: not is_ours(row))
+            if trunk and recurrent and not _runs_both(trunk.name, recurrent.name):
                 found.append(Chain(by_name[trunk.name], by_name[recurrent.name]))
         return found
 
@@ -160,6 +158,12 @@ class Contest:
         """PyTorch runs its recurrent part in one way only, in float32 and not compiled; nobody runs it in 8 bits."""
         floats = [peer for peer in self.peers if peer.precision != "int8"]
         return [peer for peer in floats if peer.name == "torch fp32" or not peer.name.startswith("torch")]
+
+
+def _runs_both(trunk: str, recurrent: str) -> bool:
+    """Whether one peer is that combination already: its recurrent part is float32 where its trunk is in 8 bits."""
+    library, _, precision = trunk.rpartition(" ")
+    return recurrent == (f"{library} fp32" if precision == "int8" else trunk)
 
 
 def example(weights: Weights) -> np.ndarray:

@@ -55,7 +55,7 @@ def fingerprint(weights: Weights) -> str:
     return found.hexdigest()[:16]
 
 
-def of_these(weights: Weights, path: Path = SCORES) -> dict[str, Any] | None:
+def scores_of(weights: Weights, path: Path = SCORES) -> dict[str, Any] | None:
     """The scores in the file if they are these weights', else None."""
     scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return scores if scores and scores["weights"] == fingerprint(weights) else None

@@ -28,7 +28,7 @@ def shipped_rows(contest: Contest) -> list[Row]:
 
 
 def instruction_set_rows(contest: Contest) -> list[Row]:
-    """Ours held to each instruction set, in bf16 where it multiplies bf16 and in int8, beside ONNX Runtime at its best."""
+    """Ours held to each instruction set, in bf16 where it multiplies bf16 and in int8, beside ONNX Runtime."""
     found = []
     for each in (contest, contest.shipped):
         ours: list[Contestant] = []

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import WITHIN, pairs
+from benchmarks.contest import Plan
+from benchmarks.eight_bit import scores_of
+from benchmarks.networks import instruction_set_table, shipped_table
 from benchmarks.results_files import RESULTS
 from benchmarks.tables import Results, accuracy, proof, render, render_search, replaced
 from mtfa_fast.experiments.report import NAMES, markdown
+from mtfa_fast.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[1]
 EARLIER = RESULTS.parent / "earlier"
@@ -30,12 +34,13 @@ def pages(results: Results) -> Iterator[tuple[Path, str]]:
     experiments = [read(path) for path in [TABLE1, *EARLIER.glob("table1-*.json")]]
     contents = {
         "README.md": {
-            "benchmark table": render(results),
+            "benchmark table": readme_tables(results),
             "benchmark line": proof(results),
             "accuracy": accuracy(read(SCORES)),
         },
         "benchmarks/README.md": {"benchmark table": render_search(results), "two runs": two_runs(EARLIER, results)},
         "docs/experiments.md": {"table1": markdown(experiments[0]), "budgets": budgets(experiments)},
+        "docs/performance.md": {"instruction sets": instruction_set_table(results)},
         "docs/embedding.md": {"training step": training_step(results)},
     }
     for name, marks in contents.items():
@@ -43,6 +48,13 @@ def pages(results: Results) -> Iterator[tuple[Path, str]]:
         for mark, content in marks.items():
             text = replaced(text, wrapped(content), f"<!-- {mark}: start -->", f"<!-- {mark}: end -->")
         yield ROOT / name, text
+
+
+def readme_tables(results: Results) -> str:
+    """The paper's network and what is around it, then the shipped one; ends with a newline."""
+    weights = Weights.load(Plan().shipped)
+    shipped = shipped_table(results, scores_of(weights), weights.config)
+    return render(results) + (f"\n{shipped}" if shipped else "")
 
 
 def wrapped(text: str) -> str:

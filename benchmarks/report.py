@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from benchmarks import plots
-from benchmarks.pages import pages
+from benchmarks.networks import instruction_set_table
+from benchmarks.pages import pages, readme_tables
 from benchmarks.results_files import RESULTS, newest
-from benchmarks.tables import Results, render, render_search
+from benchmarks.tables import Results, render_search
 from mtfa_fast.files import write_beside
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--results: {options.results} has no results; run python -m benchmarks.run")
     results = Results(options.results, device)
     if options.print:
-        print(render(results), render_search(results), sep="\n", end="")
+        print(readme_tables(results), instruction_set_table(results), render_search(results), sep="\n", end="")
         return 0
     for path in plots.draw(results, IMAGES):
         print(path)

@@ -9,6 +9,7 @@ python -m benchmarks.compare A B                  whether two runs (--out A, --o
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas: %(default)s")
     parser.add_argument("--threads", type=int, help="default: the cores this process may use")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results")
+    parser.add_argument("--seconds", type=float, help="after which a comparison ends, default: 150")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try everything; writes only with --out")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",")
@@ -105,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.small and options.out == RESULTS:
         parser.error("--small: its times mean nothing; give --out another folder")
     plan = Plan.small() if options.small else Plan()
+    if options.seconds is not None:
+        plan = dataclasses.replace(plan, seconds=options.seconds)
     contest = Contest(plan, options.threads, progress=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     for name in wanted:
         start, load = time.perf_counter(), os.getloadavg()[0]

@@ -108,7 +108,7 @@ def _network(results: Results, config: Config) -> Iterator[str]:
     parts = {part: {row.name: row for row in results.rows("stages", part)} for part in ("trunk", "recurrent")}
     seconds = rows[0].frames * config.features.frame_seconds
     bases = base_rows(rows)
-    columns = ["convolutions", "recurrent part", "whole network", "times real time", "error", "of peak"]
+    columns = ["convolutions", "recurrent part", "whole network", "times real time", "of peak", "error"]
     columns += [f"to our {base.precision}" for base in bases]
     yield f"| {seconds:.0f} s as {rows[0].frames} x {config.features.mel_bands} spectrogram | {' | '.join(columns)} |"
     yield f"| --- |{' ---: |' * len(columns)}"
@@ -119,16 +119,16 @@ def _network(results: Results, config: Config) -> Iterator[str]:
             continue
         cells = [time_of(parts[part].get(row.name)) for part in parts] + cells_of_time(row, config)
         reached = of_peak(row, peaks, config)
-        cells.append(NOTHING if math.isnan(reached) else f"{reached:.0%}")
+        cells.insert(-1, NOTHING if math.isnan(reached) else f"{reached:.0%}")
         cells += [str((base.ratio(row) if row is not base else None) or NOTHING) for base in bases]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
 def base_rows(rows: list[Row]) -> list[Row]:
     """Whom the others are compared with: our fastest that is not in 8 bits, and ours in 8 bits."""
-    found = (
-        fastest(rows, among=lambda row, of=of: is_ours(row) and (row.precision == "int8") is of) for of in (False, True)
-    )  # type: ignore[misc]
+    found = [
+        fastest([row for row in rows if (row.precision == "int8") is int8], among=is_ours) for int8 in (False, True)
+    ]
     return [row for row in found if row]
 
 
@@ -197,7 +197,8 @@ def _footnotes(results: Results) -> Iterator[str]:
         f"{roof['bf16'] / 1e9:.0f} in bf16, {roof['copy'] / 1e9:.0f} GB/s copied. "
         "Of peak: in the contestant's precision, counted as direct convolutions; Winograd's do fewer multiplications. "
         "Medians of runs in turns; error: root mean square against float64, relative; "
-        f"to our: times our fastest in that precision. 8-bit steps of all: from the same sounds. Load average before: {head['load']:.1f}.*"
+        f"to our: times our fastest in that precision. 8-bit steps of all: from the same sounds. "
+        f"Load average before: {head['load']:.1f}.*"
     )
     missing = head.get("missing") or {}
     if missing:
