@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare as compare_runs
-from benchmarks import pages, plots, report, run, tables
+from benchmarks import networks, pages, plots, report, run, tables
 from benchmarks.contest import Contest, Plan
 from benchmarks.results_files import device_name, load, newest, rows_of, save
 from mtfa_fast.checking.comparison import Check
@@ -83,6 +83,42 @@ def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
         results.rows("headline")
 
 
+def test_tables_of_both_networks_say_what_8_bits_cost(tmp_path: Path) -> None:
+    exact, rough = Check("network", "", 2e-7, 4e-7), Check("network", "", 0.03, 0.15, relative=4e-3)
+
+    def row(name: str, seconds: float, part: str, settings: str = "") -> Row:
+        precision = next(p for p in ("fp32", "int8") if p in name)
+        check = rough if precision == "int8" else exact
+        return Row(name, part, 1, 1501, precision, "", settings, check, Times((seconds,) * 3, 0.0, 0.5))
+
+    part = "network, 32 channels"
+    rows = [row("mtfa-fast fp32", 0.1, part), row("mtfa-fast int8", 0.05, part), row("OpenVINO int8", 0.08, part)]
+    rows.append(Row("OpenVINO fp32", part, 1, 1501, "fp32", "", "", refused="wrong: error 1 beyond 0.1"))
+    save(tmp_path, "headline", FACTS, [dataclasses.replace(row, part="network") for row in rows])
+    save(tmp_path, "shipped", FACTS, rows)
+    how = "avx2, products by vpmaddubsw, 2 threads"
+    sets = [row("mtfa-fast fp32 avx2", 0.4, "network"), row("mtfa-fast int8 avx2", 0.2, "network", how)]
+    save(tmp_path, "instruction_sets", FACTS, [*sets, row("ONNX Runtime int8", 0.3, "network")])
+    results = tables.Results(tmp_path, device_name(FACTS))
+    score = {"name": "OpenVINO int8", "error_rate": 0.3666, "f1": 0.8155, "identical": 12}
+    scores = {"rows": [score], "mixtures": 300, "calibration": "9 recordings"}
+    text = networks.shipped_table(results, scores, Config())
+    assert "| the shipped network, 32 channels | whole network |" in text and "| to our fp32 | to our int8 |" in text
+    assert "| OpenVINO int8 | 80 ms | 375 | 4e\u201103 | 0.367 | 81.5 | 12 | 0.80x | 1.60x |" in text
+    assert "| **mtfa-fast fp32** | 100 ms | 300 | 2e\u201107 | \u2013 | \u2013 | \u2013 | \u2013 | 2.00x |" in text
+    assert "| OpenVINO fp32 | wrong: error 1 beyond 0.1 | | | | | | | |" in text
+    assert "of 300 test mixtures, 8-bit steps of all chosen on the same 9 recordings" in text
+    assert "0.367" not in networks.shipped_table(results, None, Config())
+    head = tables.render(results)
+    assert "| OpenVINO int8 | \u2013 | \u2013 | 80 ms | 375 | \u2013 | 4e\u201103 | 0.80x | 1.60x |" in head
+    assert "in **100 ms** in fp32" not in tables.proof(results), "nobody to compare with"
+    assert "in **50 ms** in int8 (next best: OpenVINO int8, 1.60x)" in tables.proof(results)
+    table = networks.instruction_set_table(results)
+    assert "| instruction set, 8-bit products by | 64 channels: float | int8 | takes |" in table
+    assert "| avx2, `vpmaddubsw` | 400 ms (fp32) | 200 ms | 2.00x |" in table
+    assert "| ONNX Runtime | \u2013 | 300 ms | \u2013 |" in table
+
+
 def test_pages_have_the_numbers_of_the_files() -> None:
     device = newest(report.RESULTS)
     assert device is not None
@@ -146,7 +182,8 @@ def test_sections_write_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture
     """memory, cold, threads and search start many processes or sessions: they are tried by hand with --small."""
     parts = {
         "headline": {"network", "wave to events"},
-        "instruction_sets": {"network"},
+        "shipped": {"network, 32 channels"},
+        "instruction_sets": {"network", "network, 32 channels"},
         "batches": {"network"},
         "lengths": {"network"},
         "training": {"training step", "training step, 32 channels"},
@@ -166,18 +203,30 @@ def test_sections_write_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_chain_is_the_best_of_two_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     contest = Contest(Plan.small(), threads=1)
     names = [peer.name for peer in contest.peers]
-    times = {"trunk": [3.0, 3.0, 3.0, 1.0, 2.0], "recurrent": [3.0, 3.0, 1.0, 2.0, 2.0]}
-    contest.__dict__["stages"] = {
-        part: [
-            Row(name, part, 1, 40, "fp32", "", "", times=Times((seconds,) * 3))
-            for name, seconds in [("mtfa-fast bf16", 0.1), *zip(names, values, strict=True)]
-        ]
-        for part, values in times.items()
-    }
-    chain = contest.chain()
-    assert chain is not None and chain.name == f"{names[3]} + {names[2]}"
-    (row,) = contest.compare([chain], "network", frames=FRAMES)
-    assert row.times is not None, row.refused
+    assert names[5:] == ["ONNX Runtime int8", "OpenVINO int8"]
+
+    def stages(trunk: list[float], recurrent: list[float]) -> dict[str, list[Row]]:
+        return {
+            part: [
+                Row(name, part, 1, 40, name.split()[-1], "", "", times=Times((seconds,) * 3))
+                for name, seconds in [
+                    ("mtfa-fast bf16", 0.1),
+                    ("mtfa-fast int8", 0.1),
+                    *zip(names, values, strict=False),
+                ]
+            ]
+            for part, values in (("trunk", trunk), ("recurrent", recurrent))
+        }
+
+    contest.__dict__["stages"] = stages([3.0, 3.0, 3.0, 1.0, 2.0, 0.9, 0.8], [3.0, 3.0, 1.0, 2.0, 2.0])
+    chains = contest.chains()
+    assert [chain.name for chain in chains] == [f"{names[3]} + {names[2]}", f"{names[6]} + {names[2]}"]
+    assert [chain.precision for chain in chains] == ["fp32", "int8"]
+    for row in contest.compare(chains, "network", frames=FRAMES):
+        assert row.times is not None, row.refused
+    # ONNX Runtime's int8 has ONNX Runtime's float32 recurrent part already.
+    contest.__dict__["stages"] = stages([3.0, 3.0, 1.0, 2.0, 2.0, 0.7, 0.8], [3.0, 3.0, 1.0, 2.0, 2.0])
+    assert contest.chains() == []
 
 
 def test_bad_options_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
