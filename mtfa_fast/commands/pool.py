@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from .common import UsageError, say, usage_errors
 from .options import DeviceOption, EbrOption, JobsOption, PrecisionOption, SourcesOption, ThreadsOption
+from .outputs import OverwriteOption, require_writable
 
 
 def pool(
@@ -32,6 +33,7 @@ def pool(
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Run each fold's weights over mixtures and bare backgrounds of what their training held out, into one file.
 
@@ -39,6 +41,7 @@ def pool(
     """
     if not Path(output).absolute().parent.is_dir():
         raise UsageError(f"--output: folder {str(Path(output).parent)!r} does not exist")
+    require_writable("--output", output, inputs=weights, overwrite=overwrite)
     with usage_errors():
         from ..data.distractors import Distractors
         from ..data.folds import fold
