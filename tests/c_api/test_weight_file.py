@@ -47,7 +47,9 @@ def opened(library: Library, data: bytes, precision: str = "") -> str:
     handle = ctypes.c_void_p()
     status = dll.mtfa_open_memory(data, ctypes.c_size_t(len(data)), ctypes.byref(options), ctypes.byref(handle))
     said: str = dll.mtfa_last_error().decode()
-    assert status in ((0, 1, 4) if precision else (0, 4)) and (status == 0) == (said == "") == (handle.value is not None)
+    assert status in ((0, 1, 4) if precision else (0, 4)) and (status == 0) == (said == "") == (
+        handle.value is not None
+    )
     assert status or dll.mtfa_close(handle) == 0
     return said
 
