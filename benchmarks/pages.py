@@ -17,7 +17,7 @@ from benchmarks.compare import WITHIN, pairs
 from benchmarks.contest import Plan
 from benchmarks.eight_bit import scores_of
 from benchmarks.networks import instruction_set_table, shipped_table
-from benchmarks.results_files import RESULTS
+from benchmarks.results_files import RESULTS, newest
 from benchmarks.tables import Results, accuracy, proof, render, render_search, replaced
 from mtfa_fast.experiments.report import NAMES, markdown
 from mtfa_fast.weights import Weights
@@ -38,16 +38,24 @@ def pages(results: Results) -> Iterator[tuple[Path, str]]:
             "benchmark line": proof(results),
             "accuracy": accuracy(read(SCORES)),
         },
-        "benchmarks/README.md": {"benchmark table": render_search(results), "two runs": two_runs(EARLIER, results)},
+        "benchmarks/README.md": {
+            "benchmark table": render_search(_last(results, "search")),
+            "two runs": two_runs(EARLIER, results),
+        },
         "docs/experiments.md": {"table1": markdown(experiments[0]), "budgets": budgets(experiments)},
-        "docs/performance.md": {"instruction sets": instruction_set_table(results)},
-        "docs/embedding.md": {"training step": training_step(results)},
+        "docs/performance.md": {"instruction sets": instruction_set_table(_last(results, "instruction_sets"))},
+        "docs/embedding.md": {"training step": training_step(_last(results, "training"))},
     }
     for name, marks in contents.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for mark, content in marks.items():
             text = replaced(text, wrapped(content), f"<!-- {mark}: start -->", f"<!-- {mark}: end -->")
         yield ROOT / name, text
+
+
+def _last(results: Results, section: str) -> Results:
+    """Of the device that measured the section last, for texts that name their device."""
+    return Results(results.folder, newest(results.folder, section) or results.device)
 
 
 def readme_tables(results: Results) -> str:

@@ -40,11 +40,11 @@ def rows_of(section: Section | None, part: str | None = None) -> list[Row]:
     return [row for row in rows if part is None or row.part == part]
 
 
-def newest(folder: Path) -> str | None:
-    """The device whose headline was measured last."""
+def newest(folder: Path, section: str = "headline") -> str | None:
+    """The device whose section was measured last."""
     found = [
         json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent.name}
-        for path in folder.glob("*/headline.json")
+        for path in folder.glob(f"*/{section}.json")
     ]
     return max(found, key=lambda section: section["date"])["folder"] if found else None
 

@@ -24,14 +24,15 @@ from .calibration import batches
 from .checks import Part
 from .onnx_peers import OnnxRuntime, OpenVino
 
+FULL_SUMS = "vpdpbusd", "tdpbusd", "sdot", "usdot"
 _TELEMETRY = "openvino_telemetry"
 # What lies between two convolutions: left in float32, every convolution would begin and end with a conversion.
 BETWEEN = ("Conv", "Add", "Relu", "MaxPool", "Resize")
 
 
 def multiplies_bytes() -> bool:
-    """Whether this CPU has VNNI or AMX: without, sums of two products of full 8-bit numbers overflow 16 bits."""
-    return any(_core.int8_products(isa) in ("vpdpbusd", "tdpbusd") for isa in _core.available_isas())
+    """Whether this CPU adds 8-bit products in 32 bits; where x86 does not, two of full 8-bit numbers overflow 16."""
+    return any(_core.int8_products(isa) in FULL_SUMS for isa in _core.available_isas())
 
 
 def multiplies_bf16() -> bool:

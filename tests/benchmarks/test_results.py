@@ -59,6 +59,10 @@ def test_the_tables_are_those_of_the_files(tmp_path: Path) -> None:
     save(tmp_path, "stages", FACTS, trunk)
     device = device_name(FACTS)
     assert newest(tmp_path) == device
+    older = FACTS | {"threads": 1, "date": "2025-01-02T03:04:05+00:00"}
+    for section in ("headline", "search"):
+        save(tmp_path, section, older, rows)
+    assert newest(tmp_path) == device and newest(tmp_path, "search") == device_name(older)
     assert rows_of(load(tmp_path, device, "headline")) == [
         Row(**row.__dict__ | {"check": row.check and Check("network", "", 2e-4, 4e-3, "note")}) for row in rows
     ]
