@@ -64,7 +64,6 @@ OPENVINO: dict[str, dict[str, Any]] = {
     "latency hint, no hyper-threading": {"ENABLE_HYPER_THREADING": False},
     "latency hint, denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True},
 }
-# OpenVINO rounds what is left to bf16 on CPUs that multiply it, by its own choice, and float32 is then the other one.
 OPENVINO_INT8: dict[str, dict[str, Any]] = {
     "zero points for maps (MIXED), rest in float32": {"preset": "MIXED", "rest": "fp32"},
     "no zero points (PERFORMANCE), rest in float32": {"preset": "PERFORMANCE", "rest": "fp32"},

@@ -21,7 +21,9 @@ def bench(
     threads: ThreadsOption = None,
     batch: Annotated[int, Parameter(alias="-b", help="Clips at a time.")] = 1,
     clip: Annotated[float, Parameter(help="Seconds of audio of each clip.")] = 30.0,
-    peers: Annotated[bool, Parameter(help="Beside PyTorch, torch.compile, ONNX Runtime and OpenVINO.")] = False,
+    peers: Annotated[
+        bool, Parameter(help="Beside PyTorch, torch.compile, ONNX Runtime and OpenVINO, these in 8 bits, too.")
+    ] = False,
     seconds: Annotated[float, Parameter(help="To spend on timing, once everything is compiled and checked.")] = 15.0,
     json: Annotated[bool, Parameter(help="Everything that was measured, as JSON on standard output.")] = False,
 ) -> int:

@@ -151,9 +151,6 @@ class _Reader:
     def __init__(self, data: np.ndarray, name: str) -> None:
         self._data, self._name = iter(data), name
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return iter(self.get_next, None)  # type: ignore[arg-type]
-
     def get_next(self) -> dict[str, np.ndarray] | None:
         array = next(self._data, None)
         return None if array is None else {self._name: array}

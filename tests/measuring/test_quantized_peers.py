@@ -11,13 +11,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from mtfa_fast.checking.comparison import relative_error
+from mtfa_fast.checking.comparison import Check, relative_error
 from mtfa_fast.config import Config, FeatureConfig, NetworkConfig
 from mtfa_fast.measuring import calibration, quantized_peers
 from mtfa_fast.measuring.checks import Oracle
 from mtfa_fast.measuring.networks import random_weights
 from mtfa_fast.measuring.peers import peers
 from mtfa_fast.measuring.quantized_peers import OnnxRuntimeInt8, OpenVinoInt8
+from mtfa_fast.measuring.rows import Row
+from mtfa_fast.measuring.text import table
+from mtfa_fast.measuring.timing import Times
 
 SMALL = Config(FeatureConfig(mel_bands=32), NetworkConfig(channels=16, hidden=16))
 FRAMES = 37  # odd: everybody pads
@@ -82,6 +85,18 @@ def test_the_sounds_are_not_those_that_answers_are_checked_on(oracle: Oracle) ->
         np.std((one - oracle.weights.tensors["mean"]) / oracle.weights.tensors["std"]) for one in (noise, checked[0])
     ]
     np.testing.assert_allclose(spread, 1, atol=0.05)
+
+
+def test_8_bits_stand_beside_8_bits() -> None:
+    def row(name: str, seconds: float) -> Row:
+        check = Check("network", "", 0.001, 0.15)
+        return Row(name, "network", 1, 1501, name.split()[-1], "", "", check, Times((seconds,) * 3, 0.0, 0.5))
+
+    rows = [row("mtfa-fast fp32", 0.2), row("mtfa-fast int8", 0.1), row("peer fp32", 0.5), row("peer int8", 0.3)]
+    ratios = {line.strip()[:14].strip(): line.split()[-1] for line in table(rows, Config()) if " ms " in line}
+    assert ratios["peer fp32"] == "2.50x" and ratios["peer int8"] == "3.00x"
+    alone = [line for line in table([rows[0], rows[3]], Config()) if "peer int8" in line]
+    assert alone[0].endswith("1.50x"), "beside what there is of ours"
 
 
 def test_whoever_is_missing_is_named(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
