@@ -1,6 +1,6 @@
 """One command that measures everything on a CPU, section by section; a section that is done can be left out later.
 
-python -m benchmarks.run                          all sections, some twenty-five minutes on two quiet cores
+python -m benchmarks.run                          all sections, some thirty-five minutes on two quiet cores
 python -m benchmarks.run --only headline,stages   these; results of the others stay as they are
 python -m benchmarks.report                       the tables and the plots from the results
 python -m benchmarks.compare A B                  whether two runs (--out A, --out B) found the same ratios
