@@ -1,7 +1,6 @@
 """Scores that mean something: for each class a logistic of the highest probability, fitted to which events are right.
 
-Two parameters a class, after Platt (1999), with his targets that keep a few events from promising certainty. Docs:
-docs/decisions.md says what was tried beside it.
+Two parameters a class, after Platt (1999), with his targets that keep a few events from promising certainty.
 """
 
 from __future__ import annotations
