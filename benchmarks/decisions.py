@@ -123,8 +123,12 @@ def change_points(of: Track, mean: bool) -> Errors:
         foot = (rise < -0.02) & (rise <= np.roll(rise, 1)) & (rise < np.roll(rise, -1))
         at = np.flatnonzero(top | foot)
         up = top[at]
-        begins = at[up & ~np.concatenate([[False], up[:-1]])]  # the first of several rises, the last of several falls
-        ends = at[~up & np.concatenate([up[1:], [True]])]
+        # Of several rises without a fall between them, or falls without a rise, the steepest.
+        groups = np.flatnonzero(np.diff(up, prepend=~up[:1]))
+        steepest = [
+            first + np.argmax(np.abs(rise[part])) for first, part in zip(groups, np.split(at, groups[1:]), strict=True)
+        ]
+        begins, ends = (at[[i for i in steepest if up[i] == way]].astype(np.int64) for way in (True, False))
         ends = ends[ends > begins[0]] if len(begins) else ends[:0]
         begins = begins[: len(ends)]
         for join in JOINS:
@@ -195,7 +199,7 @@ def compare(kept: ProbabilitySet) -> dict[str, Any]:
             base = counted if base is None else base
             rate = counted.sum() / of.counts.sum()
             rows[way]["classes"][label] = {"error_rate": float(rate), "settings": chosen}
-            drawn[way].append(times @ (counted - base) / (times @ of.counts))
+            drawn[way].append(times @ (counted - base) / np.maximum(times @ of.counts, 1))
     for way, row in rows.items():
         row["error_rate"] = float(np.mean([one["error_rate"] for one in row["classes"].values()]))
         row["difference"] = row["error_rate"] - rows[WAYS[0]]["error_rate"]

@@ -232,9 +232,22 @@ def main(arguments: list[str] | None = None) -> int:
         ],
     }  # fmt: skip
     write_json(FILE, content)
-    for line in content["rows"]:  # type: ignore[attr-defined]
-        print(json.dumps(line, indent=1))
+    print(table(json.loads(FILE.read_text("utf-8"))))
     return 0
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown, a line for each of the two; false alarms are of an hour of backgrounds and of a class."""
+    heads = ["", "ER", "F1", *(f"ER {c}" for c in SETS), *(f"false alarms / h {c}" for c in SETS), "CPU", "memory"]
+    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    for one in content["rows"]:
+        found = [one["classes"][label] for label in SETS]
+        cells = [one["name"], f"{one['error_rate']:.2f}", f"{100 * one['f1']:.0f} %"]
+        cells += [f"{c['error_rate']:.2f}" for c in found]
+        cells += ["–" if c["false_alarms_per_hour"] is None else f"{c['false_alarms_per_hour']:.1f}" for c in found]
+        cells += [f"{one['cpu_seconds_per_hour']:.0f} s / h", f"{one['peak_bytes'] / 1e6:.0f} MB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __eq__(self, other: object) -> bool:
+        alike = isinstance(other, Outcomes) and np.array_equal(self.scores, other.scores)
+        return alike and np.array_equal(self.right, other.right)
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def error(self) -> float:
         """Expected calibration error: mean over events of |share of right ones - mean score| in a tenth of scores.
