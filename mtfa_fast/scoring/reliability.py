@@ -36,8 +36,9 @@ class Outcomes:
         return len(self.scores)
 
     def __eq__(self, other: object) -> bool:
-        alike = isinstance(other, Outcomes) and np.array_equal(self.scores, other.scores)
-        return alike and np.array_equal(self.right, other.right)
+        if not isinstance(other, Outcomes):
+            return NotImplemented
+        return np.array_equal(self.scores, other.scores) and np.array_equal(self.right, other.right)
 
     __hash__ = None  # type: ignore[assignment]
 

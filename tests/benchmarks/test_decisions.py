@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks import decisions
+from benchmarks import calibrations, decisions
 from mtfa_fast.config import ClassConfig, Config
 from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.probabilities import ProbabilitySet, Recording
@@ -66,3 +69,12 @@ def test_the_table_has_every_way(capsys: pytest.CaptureFixture[str], tmp_path_fa
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == list(decisions.WAYS)
     assert "+0.000 to +0.000" in lines[2] and (folder / "out.json").stat().st_size > 500
+
+
+def test_calibrations_are_judged_on_other_folds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    made(200, seed=3).save(tmp_path / "kept.npz")
+    assert calibrations.main([str(tmp_path / "kept.npz"), "--output", str(tmp_path / "out.json")]) == 0
+    rows = json.loads((tmp_path / "out.json").read_text("utf-8"))["rows"]
+    assert rows["logistic"]["error"] < rows["probability"]["error"]
+    assert rows["logistic"] == rows["all events"] != rows["isotonic"]  # no minimum score here
+    assert len(capsys.readouterr().out.splitlines()) == 6
