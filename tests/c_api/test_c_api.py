@@ -76,7 +76,7 @@ def test_calibrated_scores_are_pythons(library: Library, tmp_path: Path) -> None
     assert [e.score for e in events] != [e.score for e in Detector.from_pretrained(WEIGHTS)(EXAMPLE)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("isa", sorted({"portable", best_isa()}))
 def test_probabilities_are_pythons_bit_for_bit(
     library: Library, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isa: str, precision: str
