@@ -8,8 +8,8 @@ does to a true one, logarithmic loss in nats an event (less is better), error of
 
 ============ ==========================================================================================================
 probability  as it is
-logistic     of its logit: what mtfa-fast tune fits (Platt)
-all events   the same, fitted on events that the minimum score leaves out, too
+logistic     of its logit, after Platt, fitted on events that the minimum score leaves out, too: mtfa-fast tune's
+shown        the same, fitted on those that it leaves
 isotonic     the best rising steps, lines between their middles
 ============ ==========================================================================================================
 """
@@ -54,7 +54,7 @@ def logistic(known: Outcomes) -> Apply:
 def compare(kept: ProbabilitySet) -> dict[str, Any]:
     config: Config = kept.config
     loose = decide(config, minimum_score=0.0)
-    found: dict[str, dict[str, list[Outcomes]]] = {w: {} for w in ("probability", "logistic", "all events", "isotonic")}
+    found: dict[str, dict[str, list[Outcomes]]] = {w: {} for w in ("probability", "logistic", "shown", "isotonic")}
     for label in (c for c in config.class_names if any(r.events for r in kept.of_class(c))):
         recordings = kept.of_class(label)
         fold = folds(recordings)
@@ -64,7 +64,7 @@ def compare(kept: ProbabilitySet) -> dict[str, Any]:
                 for held in (True, False)
             )
             new, known, more = (peaks(s, c, label) for s, c in ((own, config), (others, config), (others, loose)))
-            ways = {"probability": lambda x: x.scores, "logistic": logistic(known), "all events": logistic(more)}
+            ways = {"probability": lambda x: x.scores, "logistic": logistic(more), "shown": logistic(known)}
             for way, apply in {**ways, "isotonic": isotonic(known)}.items():
                 found[way].setdefault(label, []).append(Outcomes.of(apply(new), new.right))
     rows = {}

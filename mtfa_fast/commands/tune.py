@@ -120,6 +120,7 @@ def _show_calibration(fitted: tuple[Fitted, ...]) -> None:
     table = Table(title="Scores: the share of such events that are right")
     for name in (
         "class",
+        "fitted to",
         "events",
         "right",
         "0.5 means",
@@ -133,12 +134,12 @@ def _show_calibration(fitted: tuple[Fitted, ...]) -> None:
     for f in fitted:
         name, right = f.label, int(f.before.right.sum())
         if f.calibration is None:
-            say(f"{name}: {len(f.before)} events, allowed: at least {LEAST_EVENTS}; its scores stay as they are")
+            say(f"{name}: {f.fitted_to} events, allowed: at least {LEAST_EVENTS}; its scores stay as they are")
             continue
         kind = ClassConfig(name, calibration=f.calibration)
         means = (f"{score_of(kind, peak):.2f}" for peak in (0.5, 0.9, 0.99))
         errors = (f.before.error, f.held_out.error, f.held_out.error_by_chance)
-        table.add_row(name, str(len(f.before)), str(right), *means, *(f"{e:.3f}" for e in errors))
+        table.add_row(name, str(f.fitted_to), str(len(f.before)), str(right), *means, *(f"{e:.3f}" for e in errors))
     show_table(table)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..arguments import chosen
 from ..config import Calibration, ClassConfig, Config
 from ..data.probabilities import ProbabilitySet
-from ..events.result import Result, score_of
+from ..events.result import Result, decide, score_of
 from .metrics import ONSET_ONLY, Criterion
 from .reliability import Outcomes, right_ones
 
@@ -25,7 +25,7 @@ _STEPS = 100
 
 @dataclass(frozen=True)
 class Fitted:
-    """``calibration``: None where the set has fewer than LEAST_EVENTS events of the class.
+    """``calibration``: None where the set has fewer than LEAST_EVENTS events of the class; ``fitted_to`` says how many.
 
     ``before``: the present scores' outcomes on the set. ``held_out``: those of scores fitted on the other half of the
     set's recordings, half by half: what new recordings like these will show.
@@ -33,6 +33,7 @@ class Fitted:
 
     label: str
     calibration: Calibration | None
+    fitted_to: int
     before: Outcomes
     held_out: Outcomes
 
@@ -46,20 +47,23 @@ def calibrate(
 ) -> tuple[Fitted, ...]:
     """Fit each class's calibration to the events that ``config``'s decisions (default: the set's own) find.
 
+    Events beneath the minimum score count in the fit, and not in the outcomes: they say more of the same line, where
+    those above it are few (``python -m benchmarks.calibrations``).
     The set's networks must not have been trained on its recordings (``mtfa-fast pool``). Only mixtures count: a score
     is true where events are as frequent as in them. ValueError for a class that the set lacks.
     """
     config = config or kept.config
+    loose = decide(config, minimum_score=0.0)
     scored = [name for name in config.class_names if kept.of_class(name)]
     found = []
     for label in chosen("classes", classes, scored):
         kind = config.classes[config.class_names.index(label)]
-        parts = [peaks(kept, config, label, criterion, half) for half in (0, 1)]
-        both = Outcomes.join(parts)
+        shown, known = ([peaks(kept, c, label, criterion, half) for half in (0, 1)] for c in (config, loose))
+        both, whole = Outcomes.join(shown), Outcomes.join(known)
         before = Outcomes.of([score_of(kind, float(p)) for p in both.scores], both.right)
-        enough = len(both) >= LEAST_EVENTS
-        held = [told(part, fit(other)) for part, other in zip(parts, parts[::-1], strict=True)] if enough else []
-        found.append(Fitted(label, fit(both) if enough else None, before, Outcomes.join(held)))
+        enough = len(whole) >= LEAST_EVENTS
+        held = [told(part, fit(other)) for part, other in zip(shown, known[::-1], strict=True)] if enough else []
+        found.append(Fitted(label, fit(whole) if enough else None, len(whole), before, Outcomes.join(held)))
     return tuple(found)
 
 

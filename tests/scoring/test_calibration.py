@@ -83,10 +83,11 @@ def test_calibrated_scores_are_shares_on_new_recordings() -> None:
 def test_minimum_scores_leave_events_out_and_few_events_are_left_alone() -> None:
     kept = made(np.random.default_rng(2), LEAST_EVENTS)
     stricter = Config(classes=(dataclasses.replace(CONFIG.classes[0], minimum_score=0.999), CONFIG.classes[1]))
-    [none] = calibrate(kept, stricter, classes=["a"])
-    assert none.calibration is None and len(none.before) == 0 and np.isnan(none.held_out.error)
+    [strict], [plain] = calibrate(kept, stricter, classes=["a"]), calibrate(kept, classes=["a"])
+    assert strict.calibration == plain.calibration and strict.fitted_to == plain.fitted_to == LEAST_EVENTS
+    assert len(strict.before) == 0 == len(strict.held_out) and np.isnan(strict.held_out.error)
     fewer = ProbabilitySet(CONFIG, kept.recordings[1:])
     assert calibrate(fewer, classes=["a"])[0].calibration is None
-    assert isinstance(calibrate(kept, classes=["a"])[0].calibration, Calibration)
+    assert isinstance(plain.calibration, Calibration)
     with pytest.raises(ValueError, match="classes: got b, allowed: a"):
         calibrate(kept, classes=["b"])
