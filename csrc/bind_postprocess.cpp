@@ -139,10 +139,7 @@ py::tuple detect_runs(const py::array& probabilities, const Array<double>& thres
 
 void register_postprocess(py::module_& m) {
   m.def(
-      "calibrated",
-      [](float peak, double slope, double offset) {
-        return mtfa::calibrated(peak, {slope, offset});
-      },
+      "calibrated", [](float peak, double slope, double offset) { return mtfa::calibrated(peak, {slope, offset}); },
       py::arg("peak"), py::arg("slope"), py::arg("offset"),
       "sigmoid(slope * logit(peak) + offset), as float32: the score of an event whose highest probability is peak.");
   m.def("median_filter", &median_filter, py::arg("x"), py::arg("window"),

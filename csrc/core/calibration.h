@@ -8,7 +8,8 @@ struct Calibration {
   double slope, offset;
 };
 
-// A peak nearer to 0 or 1 than 2^-20 counts as that near, because float32 has no finite logit for those it rounds there.
+// A peak nearer to 0 or 1 than 2^-20 counts as that near, because float32 has no finite logit for those it rounds
+// there.
 float calibrated(float peak, const Calibration& calibration);
 
 }  // namespace mtfa
