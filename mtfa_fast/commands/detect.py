@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -87,7 +86,7 @@ def detect(
         levels = parse_thresholds(threshold or [], detector.config)
         settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
         settings["channel"] = channel
-        settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
+        settings |= {"decisions": [c.to_dict() for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     for problem in found.problems:
