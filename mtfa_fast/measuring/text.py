@@ -19,7 +19,7 @@ def table(rows: Sequence[Row], config: Config) -> Iterator[str]:
 
     What is in 8 bits is compared with ours in 8 bits, where that ran, and the rest with the rest.
     """
-    base = {}
+    base: dict[bool, Row | None] = {}
     for int8 in (False, True):
         alike = [row for row in rows if (row.precision == "int8") is int8]
         base[int8] = fastest(alike, among=is_ours) or fastest(rows, among=is_ours)
