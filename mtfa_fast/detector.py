@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _core
 from .arguments import require_int
+from .audio import clock
 from .audio import files as audio
 from .audio.levels import Channel, require_channel
 from .audio.sources import Source, is_open_file, name_of
@@ -264,7 +265,8 @@ class Detector:
                 samples += len(block)
                 progress(source, len(block) / rate)
         assert stream is not None, "audio has at least one sample or raises"
-        return Result(stream.finish(), self.config, source, samples / rate)
+        start = clock.start_of(recording) if isinstance(recording, (str, os.PathLike)) else None
+        return Result(stream.finish(), self.config, source, samples / rate, start)
 
 
 def _made_again(cls: type[Detector], weights: Weights, options: dict[str, Any]) -> Detector:

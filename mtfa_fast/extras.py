@@ -12,6 +12,7 @@ _EXTRAS = {  # package: what it is called, extra
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "av": ("PyAV", "av"),
     "sounddevice": ("sounddevice", "live"),
+    "pyarrow": ("pyarrow", "parquet"),
 }
 
 
