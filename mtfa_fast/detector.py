@@ -34,6 +34,7 @@ Progress: TypeAlias = Callable[[str, float], None]
 Recording: TypeAlias = Source | np.ndarray
 Decision: TypeAlias = float | Mapping[str, float] | None
 T = TypeVar("T")
+P = TypeVar("P", bound=Source)
 DECISIONS = ("threshold", "filter_frames", "minimum_score")  # of Result.with_
 DEFAULT_WEIGHTS = "rare-events"
 DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
@@ -141,9 +142,9 @@ class Detector:
         return results
 
     def detect_files(
-        self, paths: Iterable[AnyPath], *, jobs: int | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[AnyPath, Result | Exception]]:
-        """Each path with its result, or with the error that kept it from having one; in the order given.
+        self, paths: Iterable[P], *, jobs: int | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[P, Result | Exception]]:
+        """Each path (or open binary file) with its result, or with the error that kept it from having one; in order.
 
         ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed; default 2,
         with a GPU one for each core, where those that end together share a batch.

@@ -13,6 +13,7 @@ _EXTRAS = {  # package: what it is called, extra
     "av": ("PyAV", "av"),
     "sounddevice": ("sounddevice", "live"),
     "pyarrow": ("pyarrow", "parquet"),
+    "ray": ("Ray", "bulk"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 _NAME_BYTES = 255  # of one file name, on every file system in use
-_TEMPORARY = ".mtfa-"
+TEMPORARY = ".mtfa-"
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         return
     target = Path(os.path.realpath(path))  # a link keeps pointing at what it pointed at
     # A name of its own, not the target's and more: that may be as long as a name can be.
-    temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(4)}.part")
     try:
         # Not tempfile: its files are readable by the owner only, and the umask cannot be read without a race.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -75,7 +75,7 @@ def beside(path: Path, mark: str, suffix: str | None = None) -> Path:
 
 def remove_temporaries(folder: Path) -> None:
     """What :func:`write_beside` left in ``folder`` when its process was killed. Only where nobody else writes."""
-    for path in folder.glob(f"{_TEMPORARY}*.part"):
+    for path in folder.glob(f"{TEMPORARY}*.part"):
         path.unlink(missing_ok=True)
 
 
