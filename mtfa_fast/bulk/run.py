@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..engine.cpu import Precision
 
 GPU_CPUS = 4  # of a worker with a GPU, which decode for it
+LOCAL_JOBS, REMOTE_JOBS = 2, 4  # recordings of a worker at a time: decoding one, or waiting for its store
 _MOST_BLOCKS = 10_000  # of Ray Data's input; beyond, partitions go in groups
 Heard = Callable[[Report, int, int], None]  # a partition's report; bytes heard so far, and in all
 Begun = Callable[["Summary", int], None]  # what there is to do, and by how many workers
@@ -104,7 +105,7 @@ def detect(
         if tasks:
             threads = {"threads": cpus} if device == "cpu" else {}
             options = {"device": device, "precision": precision, "channel": channel, **threads}
-            jobs = 2 if device == "cpu" else cpus
+            jobs = max(LOCAL_JOBS if here.local else REMOTE_JOBS, cpus if device == "cuda" else 0)
             made = {"archive": archive, "source": here, "weights": loaded, "jobs": jobs, "options": options}
             gpus = int(device == "cuda")
             with cluster(address, workers, cpus, gpus) as pool:

@@ -57,7 +57,7 @@ class Folder:
         try:
             with self.system.open_input_stream(self.at(*parts)) as file:
                 return cast(bytes, file.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, content: bytes, *parts: str) -> None:

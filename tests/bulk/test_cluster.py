@@ -1,0 +1,104 @@
+"""Addresses where no Ray is: one clear line, soon. Ray itself tries for two minutes and prints a screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtfa_fast.bulk import cluster
+from mtfa_fast.commands.cli import main
+from tests.face import make_weights
+
+if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
+    pytest.skip("Ray Data is not installed", allow_module_level=True)
+
+
+@pytest.fixture
+def closed() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def something_else() -> Iterator[int]:
+    """A server that is no Ray and answers as web servers do."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(server.getsockname()[1])
+        thread.join()
+
+
+def test_addresses(
+    closed: int,
+    something_else: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_weights().save("w.safetensors")
+    Path("in").mkdir()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def said(address: str) -> str:
+        begin = time.monotonic()
+        assert main(["bulk", "in", "out", "--weights", "w.safetensors", "--address", address]) == 2
+        assert time.monotonic() - begin < 60 and not Path("out").exists()
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        return err
+
+    assert f"address: no Ray at 127.0.0.1:{closed}: Connection refused" in said(f"127.0.0.1:{closed}")
+    assert "something else answers there" in said(f"127.0.0.1:{something_else}")
+    assert "allowed: auto, or HOST:PORT" in said("ray://127.0.0.1:10001")
+    assert "allowed: auto, or HOST:PORT" in said("head")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed}")
+    assert "Connection refused" in said("auto")
+
+
+def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ConnectionError, match=r"no Ray at .* timed out"),
+    ):
+        cluster.require_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_arguments(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments, text in (
+        (["--cpus", "0"], "cpus: got 0, allowed: an integer >= 1"),
+        (["--workers", "0"], "workers: got 0, allowed: an integer >= 1"),
+        (["--partition", "0"], "partition_files: got 0, allowed: an integer >= 1"),
+        (["--weights", "none"], "weights: no file"),
+        (["-t", "2"], "threshold of babycry: got 2.0"),
+    ):
+        assert main(["bulk", str(tmp_path), str(tmp_path / "out"), *arguments]) == 2
+        assert text in capsys.readouterr().err
+    assert main(["bulk", str(tmp_path / "none"), str(tmp_path / "out")]) == 2
+    assert "source: no such file or folder" in capsys.readouterr().err
+
+
+def test_workers_fit_into_a_node() -> None:
+    assert [cluster._fits({"CPU": 8, "GPU": 2}, cpus, gpus) for cpus, gpus in ((3, 0), (3, 1), (1, 1), (9, 0))] == [
+        2,
+        2,
+        2,
+        0,
+    ]
+    assert cluster._fits({"CPU": 8}, 1, 1) == 0
