@@ -100,6 +100,9 @@ def test_two_folders_are_packed_trained_on_by_folds_and_pooled(
     out, err = capsys.readouterr()
     assert out.strip() == kept and "4 mixtures, 0.05 hours of backgrounds" in err
     assert main(["evaluate", kept]) == 0 and "False alarms in 0.05 hours" in capsys.readouterr().out
+    first = [*folders, *weights[:2], "-o", str(tmp_path / "first.npz"), "-n", "2", "--folds"]
+    assert main(["pool", *first, "2"]) == 0 and "2 mixtures" in capsys.readouterr().err
+    assert main(["pool", *first, "0"]) == 2 and "--folds: got 0, allowed: at least 1" in capsys.readouterr().err
     assert main(["pack", *folders, "-o", packed, "--compression", "2"]) == 2
     assert "compression: got 2.0, allowed: 0 to 1" in capsys.readouterr().err
     assert main(["pool", folders[0], folders[0], *weights, "-o", kept]) == 2

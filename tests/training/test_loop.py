@@ -404,10 +404,10 @@ training.train(config(sources, output, epochs=2, steps_per_epoch=2, threads=1, c
 def test_loss_falls_on_the_real_train_split(tmp_path: Path) -> None:
     small = Config(network=NetworkConfig(channels=4, hidden=16, dropout=0.0))
     settings = TrainConfig(
-        str(SHARED), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=48, epochs=1,
+        str(SHARED), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=96, epochs=1,
         learning_rate=1e-2, validation_chunks=4, threads=1, ebrs=(6.0,),
     )  # fmt: skip
     losses: list[float] = []
     train(settings, lambda facts: losses.append(facts["loss"]) if "loss" in facts else None)
-    # Four chunks are few: over 17 seeds this ratio was 0.5 to 0.85, mixed in NumPy or as tensors.
-    assert len(losses) == 48 and np.mean(losses[-16:]) < 0.9 * np.mean(losses[:4])
+    # Four chunks are few: over six seeds this ratio was 0.59 to 0.79.
+    assert len(losses) == 96 and np.mean(losses[-16:]) < 0.8 * np.mean(losses[:4])
