@@ -57,7 +57,7 @@ def test_names_that_say_it(name: str, expected: datetime) -> None:
         "street.wav",
         "20240131.wav",  # a day without a time
         "10160435.wav",  # a Batlogger's device and number
-        "12345678.WAV",
+        "59000000.WAV",  # a number, though as hexadecimal it were 2017
         "5CB0C3AC.wav",  # not as AudioMoth writes it: a checksum
         "DEADBEEF.WAV",
         "0CB0C3AC.WAV",
