@@ -50,6 +50,11 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         raise
 
 
+def encoded(text: str) -> bytes:
+    """As every file of ours is written: a name that is not UTF-8 is only a name."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_json(path: str | os.PathLike[str], content: object) -> None:
     """Write JSON values, indented, complete or not at all. Raises as :func:`write_beside`."""
     with write_beside(path) as file:

@@ -8,14 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say
 from .discover import Recording, discover
-from .options import ChannelOption, DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
+from .options import (
+    ChannelOption,
+    DeviceOption,
+    PrecisionOption,
+    StartOption,
+    ThreadsOption,
+    ThresholdOption,
+    WeightsOption,
+)
 from .outputs import OverwriteOption
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ def detect(
     *,
     weights: WeightsOption = "rare-events",
     format: Annotated[
-        Literal["table", "tsv", "csv", "json", "audacity"] | None,
+        Literal["table", "tsv", "csv", "json", "audacity", "raven", "parquet"] | None,
         Parameter(help="Default: by the suffix of --output; csv for a folder; a table on the terminal."),
     ] = None,
     output: Annotated[
@@ -48,10 +57,15 @@ def detect(
             help="A file for all recordings, or a folder (one that exists, or ends in a slash) for a file each.",
         ),
     ] = None,
+    scores: Annotated[
+        str | None,
+        Parameter(help="Folder for every frame's probabilities, a TSV of sed_scores_eval for each recording."),
+    ] = None,
     resume: Annotated[
         bool, Parameter(help="Go on with an interrupted run of the same command; ends with the same bytes.")
     ] = False,
     overwrite: OverwriteOption = False,
+    start: StartOption = None,
     threshold: ThresholdOption = None,
     channel: ChannelOption = "mean",
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
@@ -82,11 +96,22 @@ def detect(
     found = discover(files, recursive=recursive)
     try:
         path = find(weights)
-        sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
+        times = parse_start(start, len(found.recordings))
+        sink = Sink(
+            found.recordings,
+            output,
+            format,
+            inputs=[str(path)],
+            overwrite=overwrite,
+            resume=resume,
+            times=None if times is None else bool(times),
+            scores=scores,
+        )
         detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads, channel=channel)
         levels = parse_thresholds(threshold or [], detector.config)
         settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
         settings["channel"] = channel
+        settings |= {name: given for name, given in (("start", start), ("scores", scores)) if given}
         settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
@@ -96,7 +121,7 @@ def detect(
         say(f"found {found.describe()}")
     failed = len(found.problems)
     if found.recordings:
-        failed += run(detector, sink.begin(settings), sink, levels, jobs)
+        failed += run(detector, sink.begin(settings), sink, levels, jobs, times)
     return 1 if failed else 0
 
 
@@ -117,7 +142,28 @@ def parse_thresholds(texts: list[str], config: Config) -> dict[str, float]:
     return general | named
 
 
-def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dict[str, float], jobs: int | None) -> int:
+def parse_start(text: str | None, recordings: int) -> datetime | Literal[False] | None:
+    """``--start``: a time, False for ``none``, None where it is not given. ValueError for several recordings."""
+    if text is None or text == "none":
+        return None if text is None else False
+    if recordings > 1:
+        raise ValueError(
+            f"--start: got one for {recordings} recordings, allowed: with one; of several, their names or bext chunks "
+            "say when each began"
+        )
+    from ..audio.clock import parse
+
+    return parse(text)
+
+
+def run(
+    detector: Detector,
+    recordings: list[Recording],
+    sink: Sink,
+    levels: dict[str, float],
+    jobs: int | None,
+    clock_start: datetime | Literal[False] | None = None,
+) -> int:
     """Detect and write, report what fails; how many recordings failed."""
     by_path = {recording.path: recording for recording in recordings}
     failed = events = 0
@@ -129,6 +175,8 @@ def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dic
                 say(f"error: {describe(str(path), answer)}")
                 continue
             result = answer.with_(threshold=levels)
+            if clock_start is not None:
+                result = replace(result, start=clock_start or None)
             try:
                 sink.add(by_path[str(path)], result)
             except OSError as error:

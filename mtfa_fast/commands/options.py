@@ -36,6 +36,13 @@ ThresholdOption: TypeAlias = Annotated[
         "Default: the weights'.",
     ),
 ]
+StartOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="When the recording began, such as 2026-05-01T06:00:00+02:00; none: no times of day. Default: its bext "
+        "chunk, else a file name that says it."
+    ),
+]
 
 # Of sets of recordings.
 SourcesOption: TypeAlias = Annotated[

@@ -2,8 +2,9 @@
 
 Refused without ``--overwrite``: an output that is also an input, one with a recording's suffix, and a file that exists
 and does not show that mtfa-fast wrote it. A table, CSV, JSON, page, picture or weight file of ours says so in its
-content; an event list (TSV) and a label track (Audacity) have no place for it, and somebody may have corrected them
-by hand, so they are replaced only when that is asked for. Files of no bytes hold nothing to lose.
+content; event lists and scores (TSV), label tracks (Audacity) and selection tables (Raven) have no place for it, and
+somebody may have corrected them by hand, so they are replaced only when that is asked for. Files of no bytes hold
+nothing to lose.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ OverwriteOption: TypeAlias = Annotated[
 
 _LOOKED_AT = 1 << 16  # bytes at either end of a file
 _SIGNATURES = (
-    rb"file,onset,offset,label,score\n",
+    rb"file,onset,offset,label,score(,time)?\n",
     rb'\[\n\{"file": "',
     rb"\[\]\n\Z",
-    rb"file +onset +offset  score  label\n",
+    rb"file +onset +offset  score(  time +)?  label\n",
     rb'\{\n "error_rate": .*"matching": "maximum, one to one"',
     rb'\{\n "mixtures": .*"background": \{\n',
     b"PK\x03\x04.*" + re.escape("mtfa-fast probabilities".encode("utf-32-le")),
@@ -37,6 +38,7 @@ _SIGNATURES = (
     rb"(\x08|PK\x03\x04).*mtfa_fast\.",
     rb"<!doctype html>.*<p>Made by mtfa-fast",
     rb"(\x89PNG|%PDF|<\?xml).*mtfa-fast visualize",
+    rb"PAR1.*mtfa-fast events",
     rb'\{\n "sources": .*"validation_chunks": ',
 )
 _OURS = re.compile(b"|".join(b"(?:" + signature + b")" for signature in _SIGNATURES), re.DOTALL | re.IGNORECASE)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtfa_fast.events import parquet
+from mtfa_fast.events.result import Result
 from tests.events.test_result import EXPECTED, make
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -17,11 +18,15 @@ NAIVE = datetime(2024, 1, 31, 5, 45)
 AWARE = NAIVE.replace(tzinfo=timezone(timedelta(hours=-3, minutes=-30)))
 
 
+def of(result: Result) -> parquet.Found:
+    return result.source, result.events, result.start
+
+
 def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starts = {"a.wav": None, "b.wav": NAIVE, "c\udce9.wav": AWARE}
     results = [dataclasses.replace(make(name), start=start) for name, start in starts.items()]
     monkeypatch.setattr(parquet, "ROWS", 4)
-    parquet.write((r for r in [*results, make("silent").with_(threshold=1.0)]), tmp_path / "all.parquet")
+    parquet.write((of(r) for r in [*results, make("silent").with_(threshold=1.0)]), tmp_path / "all.parquet")
     file = pq.ParquetFile(tmp_path / "all.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [4, 4, 1]
     assert file.schema_arrow.equals(parquet.schema()) and file.schema_arrow.metadata[b"made by"] == parquet.MADE_BY
@@ -40,7 +45,7 @@ def test_an_empty_archive_and_an_interrupted_one(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
 
     def interrupted():  # type: ignore[no-untyped-def]
-        yield make()
+        yield of(make())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -53,5 +58,5 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"format parquet needs pyarrow, .* pip install 'mtfa-fast\[parquet\]'"):
-        parquet.write([make()], tmp_path / "all.parquet")
+        parquet.write([of(make())], tmp_path / "all.parquet")
     assert not list(tmp_path.iterdir())

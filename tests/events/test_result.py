@@ -124,7 +124,7 @@ def test_no_events_and_no_results(tmp_path: Path, form: str) -> None:
         assert json.loads((tmp_path / "a").read_text()) == [{"file": "street.wav", "duration": 2.0, "events": []}]
         assert json.loads((tmp_path / "b").read_text()) == []
     else:
-        assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with pytest.raises(ValueError, match="format: got 'xml', allowed: table, tsv"):
         Writer(open(tmp_path / "a", "w"), "xml")  # type: ignore[arg-type] # noqa: SIM115
 
