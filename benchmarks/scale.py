@@ -33,7 +33,7 @@ from mtfa_fast.measuring.machine import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE, PAGE = RESULTS / "scale.json", ROOT / "docs" / "scale.md"
-MINUTES = 5  # of audio in each file
+MINUTES = 3  # of audio in each file
 RECORDINGS = 1_000_000  # of the plan
 HOURS = 1_000_000
 FORMATS: dict[str, tuple[str, int, int, str | None]] = {  # name -> suffix, rate, channels, subtype
@@ -97,9 +97,8 @@ def plan_much() -> dict[str, float]:
     import pyarrow as pa
 
     from mtfa_fast.bulk import listing, plan
-    from mtfa_fast.bulk.archive import FILES, WORK, Archive, files_schema
+    from mtfa_fast.bulk.archive import FILES, WORK, Archive
     from mtfa_fast.bulk.storage import folder
-    from mtfa_fast.events import parquet
 
     with tempfile.TemporaryDirectory() as place:
         archive = Archive(folder("destination", place))
@@ -114,19 +113,7 @@ def plan_much() -> dict[str, float]:
         first = time.process_time() - begin
         work = sum(p.stat().st_size for p in Path(place, WORK).iterdir())
         for task in tasks:
-            done = plan.rows_of(archive, task).to_pylist()
-            facts = {"partition": task.partition, "duration": 60.0, "events": 1, "error": None, "engine": "avx512 bf16"}
-            events = parquet.columns([])
-            for number, row in enumerate(done):
-                row |= facts
-                values = (row["file"], number * 0.01, number * 0.01 + 1.3, "gunshot", 0.5 + number / 3_000, None, None)
-                for name, value in zip(events, values, strict=True):
-                    events[name].append(value)
-            archive.write(
-                task.partition,
-                [pa.table(events, parquet.schema())],
-                [pa.Table.from_pylist(done, files_schema())],
-            )
+            archive.write(task.partition, *([rows] for rows in _finished(plan.rows_of(archive, task), task.partition)))
         sizes = {
             room: sum(p.stat().st_size for p in Path(place, room).iterdir()) / RECORDINGS for room in ("events", FILES)
         }
@@ -145,6 +132,24 @@ def plan_much() -> dict[str, float]:
         "bytes of a recording": sizes[FILES],
         "bytes of an event": sizes["events"],
     }
+
+
+def _finished(rows: Any, partition: int) -> tuple[Any, Any]:
+    """Tables of events and of recordings as a worker writes them: an event in each recording."""
+    import pyarrow as pa
+
+    from mtfa_fast.bulk.archive import files_schema
+    from mtfa_fast.events import parquet
+
+    count = len(rows)
+    rng = np.random.default_rng(partition)
+    onsets = np.round(rng.uniform(0, 58, count) / 0.02) * 0.02
+    labels = rng.choice(["babycry", "glassbreak", "gunshot"], count)
+    scores, nothing = rng.uniform(0.3, 1, count).astype(np.float32), [None] * count
+    events = [rows["file"], onsets, onsets + 1.3, labels, scores, nothing, nothing]
+    ones, minutes, names = np.ones(count, np.int32), np.full(count, 60.0), ["avx512 bf16"] * count
+    files = [rows["file"], partition * ones, rows["size"], rows["changed"], minutes, ones, nothing, nothing, names]
+    return pa.table(events, schema=parquet.schema()), pa.table(files, schema=files_schema())
 
 
 def parts(found: dict[str, Any]) -> str:
@@ -187,9 +192,9 @@ def driver(found: dict[str, Any]) -> str:
     sizes = [f"{plan[f'bytes of {what}']:.0f}" for what in ("a recording", "an event", "work")]
     return (
         f"A plan of {plan['recordings']:,} recordings takes the driver {plan['cpu seconds']:.0f} CPU seconds and "
-        f"{plan['megabytes']:.0f} MB; when all are finished, {plan['cpu seconds when finished']:.0f} CPU seconds find that "
-        f"nothing is left. On disk a recording takes {sizes[0]} bytes of `files`, an event {sizes[1]} of `events`, and "
-        f"meanwhile a recording {sizes[2]} in the table of work.\n"
+        f"{plan['megabytes']:.0f} MB; when all are finished, {plan['cpu seconds when finished']:.0f} CPU seconds find "
+        f"that nothing is left. On disk a recording takes {sizes[0]} bytes of `files`, an event {sizes[1]} of `events`, "
+        f"and meanwhile a recording {sizes[2]} in the table of work.\n"
     )
 
 

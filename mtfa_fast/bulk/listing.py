@@ -10,8 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..audio.folders import SUFFIXES, walk
-from ..events.writers import encoded
-from ..files import is_hidden
+from ..files import encoded, is_hidden
 from .storage import Folder
 
 _BATCH = 50_000  # rows that are Python objects before they become a piece of the table

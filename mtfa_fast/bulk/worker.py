@@ -78,7 +78,7 @@ class Worker:
         for row, answer, warned in self._answers(todo, watch):
             failed = isinstance(answer, str)
             if isinstance(answer, Result):
-                for name, values in events.columns([answer]).items():
+                for name, values in events.columns([(answer.source, answer.events, answer.start)]).items():
                     answers[name] += values
             facts = {
                 "partition": task.partition,

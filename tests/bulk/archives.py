@@ -33,7 +33,7 @@ def heard_by_one(weights: Path, files: list[Path], threshold: float | None = Non
     import pyarrow as pa
 
     results = [r.with_(threshold=threshold) for r in Detector.from_pretrained(weights)([str(f) for f in files])]
-    table = pa.table(parquet.columns(results), parquet.schema())
+    table = pa.table(parquet.columns((r.source, r.events, r.start) for r in results), parquet.schema())
     return sorted(table.to_pylist(), key=_key), {r.source: r.duration for r in results}
 
 
