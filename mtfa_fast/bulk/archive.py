@@ -155,11 +155,13 @@ class Archive:
 
     def done(self) -> Any:
         """What ``files`` says of every recording: file, partition, size, changed, error."""
+        import pyarrow as pa
         import pyarrow.dataset as ds
 
         paths = [self.folder.at(FILES, part(number)) for number in sorted(self.finished())]
         dataset = ds.dataset(paths, schema=files_schema(), format="parquet", filesystem=self.folder.system)
-        return dataset.to_table(columns=["file", "partition", "size", "changed", "error"])
+        table = dataset.to_table(columns=["file", "partition", "size", "changed", "error"])
+        return table.set_column(0, "file", table["file"].cast(pa.large_string()))
 
     def read(self, number: int) -> tuple[Any, Any] | None:
         """A finished partition's events and recordings."""
@@ -169,7 +171,8 @@ class Archive:
         if recordings is None:
             return None
         found = self.folder.read(EVENTS, part(number))
-        assert found is not None, "events are written first"
+        if found is None:
+            raise FileNotFoundError(f"{self.folder.at(EVENTS, part(number))}: gone, and its recordings count as heard")
         return pq.read_table(io.BytesIO(found)), pq.read_table(io.BytesIO(recordings))
 
     def write(self, number: int, found: Iterable[Any], recordings: Iterable[Any]) -> None:

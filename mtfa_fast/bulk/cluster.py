@@ -98,6 +98,8 @@ def _start(package: Any, address: str | None, cpus: int, stack: ExitStack) -> No
     try:
         package.init(address=address or "local", **options)
     except (ConnectionError, SystemExit) as error:  # Ray ends the process of whom it cannot connect
+        if address is None:
+            raise
         text = str(error).partition(". ")[0] if isinstance(error, ConnectionError) else "it does not answer"
         raise ConnectionError(f"address: no Ray at {address!r}: {text}") from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from ..audio.folders import SUFFIXES, walk
+from ..audio.folders import no_recording, walk
 from ..files import encoded, is_hidden
 from .storage import Folder
 
@@ -26,9 +26,10 @@ class Listing:
 
 
 def schema() -> Any:
+    """Names are large strings: those of 20 million recordings exceed the 2 GB of plain ones."""
     import pyarrow as pa
 
-    return pa.schema([("file", pa.string()), ("size", pa.int64()), ("changed", pa.timestamp("us", "UTC"))])
+    return pa.schema([("file", pa.large_string()), ("size", pa.int64()), ("changed", pa.timestamp("us", "UTC"))])
 
 
 def recordings(source: Folder) -> Listing:
@@ -116,11 +117,6 @@ def _remote(source: Folder, listing: Listing) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_audio(name: str, listing: Listing) -> bool:
-    suffix = os.path.splitext(name)[1].lower()
-    if is_hidden(PurePath(name)):
-        listing.skipped["hidden"] += 1
-    elif suffix not in SUFFIXES:
-        listing.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
-    else:
-        return True
-    return False
+    if reason := no_recording(name):
+        listing.skipped[reason] += 1
+    return not reason

@@ -40,7 +40,7 @@ def plan(archive: Archive, listing: Any, partition_files: int = PARTITION_FILES)
     tasks, planned = _unfinished(archive, finished)
     numbers = finished | {task.partition for task in tasks}
     archive.tidy(numbers)
-    known = pa.table({"file": pa.chunked_array([*done["file"].chunks, *planned["file"].chunks], pa.string())})
+    known = pa.table({"file": pa.chunked_array([*done["file"].chunks, *planned["file"].chunks], pa.large_string())})
     new = listing.join(known, "file", join_type="left anti").sort_by("file")
     both = listing.join(done, "file", join_type="inner", right_suffix=" before")
     differs = pc.or_(
@@ -69,7 +69,7 @@ def _unfinished(archive: Archive, finished: set[int]) -> tuple[list[Task], Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tasks, planned = list[Task](), [pa.table({"file": pa.array([], pa.string())})]
+    tasks, planned = list[Task](), [pa.table({"file": pa.array([], pa.large_string())})]
     for name in archive.folder.names(WORK):
         if not name.startswith("table-"):
             continue

@@ -108,15 +108,14 @@ def detect(
             jobs = max(LOCAL_JOBS if here.local else REMOTE_JOBS, cpus if device == "cuda" else 0)
             made = {"archive": archive, "source": here, "weights": loaded, "jobs": jobs, "options": options}
             gpus = int(device == "cuda")
-            with cluster(address, workers, cpus, gpus) as pool:
-                if begun:
-                    begun(summary, pool)
-                try:
+            try:
+                with cluster(address, workers, cpus, gpus) as pool:
+                    if begun:
+                        begun(summary, min(pool, len(tasks)))
                     _work(tasks, made, min(pool, len(tasks)), cpus, gpus, summary, heard)
-                except KeyboardInterrupt:
-                    ray().shutdown()
-                    archive.forget_begun()
-                    raise
+            except KeyboardInterrupt:
+                archive.forget_begun()
+                raise
         archive.forget_work()
     return summary
 

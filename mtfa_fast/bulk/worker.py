@@ -40,10 +40,7 @@ class Report:
 
 
 class Worker:
-    """A detector, and where it reads and writes. Called with a batch of tasks, column by column; answers reports.
-
-    It may be pickled before it is first called, so that it also serves Spark's and Daft's functions of batches.
-    """
+    """A detector, and where it reads and writes. Called with a batch of tasks, column by column; answers reports."""
 
     def __init__(self, archive: Archive, source: Folder, weights: Weights, jobs: int, options: dict[str, Any]) -> None:
         self._archive, self._source, self._jobs = archive, source, jobs

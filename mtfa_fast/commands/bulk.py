@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say, usage_errors
 from .detect import parse_thresholds
+from .discover import described
 from .options import ChannelOption, PrecisionOption, ThresholdOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -117,10 +118,7 @@ class _Told:
 
 
 def _found(summary: Summary) -> str:
-    text = f"found {count(summary.listed, 'recording')}"
-    if summary.skipped:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.skipped.items()))
-        text += f"; skipped {summary.skipped.total()}: {reasons}"
+    text = f"found {described(summary.listed, summary.skipped)}"
     return f"{text}; finished before: {summary.before}" if summary.before else text
 
 

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from .common import count
 
@@ -30,11 +30,16 @@ class Found:
 
     def describe(self) -> str:
         """``"12 recordings; skipped 3: 2 not audio (.txt), 1 folder (...)"``."""
-        text = count(len(self.recordings), "recording")
-        if self.skipped:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(self.skipped.items()))
-            text += f"; skipped {self.skipped.total()}: {reasons}"
-        return text
+        return described(len(self.recordings), self.skipped)
+
+
+def described(recordings: int, skipped: Counter[str]) -> str:
+    """As :meth:`Found.describe`."""
+    text = count(recordings, "recording")
+    if skipped:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
+        text += f"; skipped {skipped.total()}: {reasons}"
+    return text
 
 
 def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
@@ -90,19 +95,14 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio.folders import SUFFIXES
-    from ..files import is_hidden
+    from ..audio.folders import no_recording
 
-    name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-    if is_hidden(PurePath(name)):
-        found.skipped["hidden"] += 1
-    elif suffix in SUFFIXES and os.path.exists(path) and not os.path.isfile(path):
-        found.skipped["pipes and devices"] += 1
-    elif suffix in SUFFIXES:
-        return True
-    else:
-        found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
-    return False
+    reason = no_recording(os.path.basename(path))
+    if not reason and os.path.exists(path) and not os.path.isfile(path):
+        reason = "pipes and devices"
+    if reason:
+        found.skipped[reason] += 1
+    return not reason
 
 
 def _problem(argument: str) -> str:
