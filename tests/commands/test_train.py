@@ -49,6 +49,15 @@ def test_train_options_reach_the_library() -> None:
     assert all(dataclasses.asdict(train_config({"sources": "", "output": "", "augment": ["all"]}).augment).values())
 
 
+def test_initial_weights_bring_their_network_and_classes() -> None:
+    given = {"sources": "s", "output": "o", "initial": "rare-events"}
+    shipped = Weights.load("rare-events").config
+    assert train_config(given).config == shipped
+    own = train_config(given | {"classes": ["doorbell"], "dropout": 0.0}).config
+    assert own.network == dataclasses.replace(shipped.network, dropout=0.0)
+    assert (own.features, own.classes) == (shipped.features, (ClassConfig("doorbell"),))
+
+
 def test_synthesize_has_the_librarys_defaults() -> None:
     from mtfa_fast.data.recipes import MixtureParameters
 
