@@ -33,10 +33,10 @@ class CpuEngine:
     ``"auto"`` is bf16 where the CPU multiplies bf16 (AMX or AVX512_BF16), else fp32. ``"int8"``: 8-bit feature maps and
     products in all convolutions but the first and the 1x1 projection, for weights that hold calibrated steps
     (``mtfa-fast quantize``); a NaN in the input then makes the whole answer NaN. ``threads``: default
-    the cores this process may use. ``memory``: of each recording at work, how many GB of its frames (some 100 kB a
-    second) are kept in memory; those of a longer one go to a temporary file (``TMPDIR``, else ``/var/tmp``), at some
-    cost in time and none in the answer; OSError where that file finds no room. Any number of Python threads may use one engine; results do not depend
-    on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
+    the cores this process may use. ``memory``: GB of each recording's frames (some 100 kB a second) that stay in
+    memory; those of a longer one go to a temporary file (in ``TMPDIR``, else ``/var/tmp``), which costs some time and
+    changes no bit; OSError where it finds no room. Any number of Python threads may use one engine; results do not
+    depend on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Recordings whose frames do not fit in memory: the same bits by way of a file, errors in words, nothing left behind."""
+"""Recordings whose frames do not fit in memory: the same bits by way of a file, errors in words, nothing left."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_is_used_beyond_the_limit_and_not_before(folder: Path, monkeypatc
     ) as e:
         engine.detect_wave(noise(2 * BLOCK + 64))
     assert e.value.errno == errno.ENOENT
-    row = 8 * 16 * 4  # bytes of a frame: 5 units are padded to 16
+    row = 8 * 64 * 4  # bytes of a frame, at most: 5 units are padded to a multiple of the vector's
     more = CpuEngine(NET, precision="fp32", memory=4 * BLOCK * row / 1e9)
     assert len(more.detect_wave(noise(3 * BLOCK))) == 3 * BLOCK
 
@@ -99,5 +99,5 @@ def test_an_engine_is_whole_after_a_failure(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("memory", [-1, float("nan"), float("inf"), "much"])
 def test_what_is_no_memory(memory: object) -> None:
-    with pytest.raises(ValueError, match="memory: got .*, allowed: 0 <= memory < 1e9, in GB"):
+    with pytest.raises(ValueError, match=r"memory: got .*, allowed: 0 <= memory < 1e9, in GB"):
         CpuEngine(NET, memory=memory)  # type: ignore[arg-type]
