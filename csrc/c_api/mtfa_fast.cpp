@@ -24,7 +24,7 @@ struct Detector {
   std::shared_ptr<const Engine> engine;
   std::unique_ptr<ThreadPool> pool;  // its own: when nobody holds the detector any more, no thread is left
   Isa isa = Isa::portable;
-  bool bf16 = false;
+  Precision precision = Precision::fp32;
 };
 
 struct Result {
@@ -109,6 +109,22 @@ void check_samples(const float* samples, uint64_t count, uint64_t before) {
 
 std::string or_empty(const char* text) { return text ? text : ""; }
 
+constexpr const char* kPrecisions[] = {"fp32", "bf16", "int8"};  // in the order of Precision
+
+// "auto" is never int8, which answers a little differently.
+Precision precision_of(const std::string& text, bool has_bf16, bool has_steps, const std::string& isa) {
+  if (text.empty() || text == "auto") return has_bf16 ? Precision::bf16 : Precision::fp32;
+  const bool allowed[] = {true, has_bf16, has_steps};
+  std::string list = "auto";
+  for (int i = 0; i < 3; ++i) {
+    if (!allowed[i]) continue;
+    if (text == kPrecisions[i]) return static_cast<Precision>(i);
+    list += std::string(", ") + kPrecisions[i];
+  }
+  list += " with " + isa + (has_steps ? "" : " and weights without the steps of mtfa-fast quantize");
+  throw std::invalid_argument("precision: got '" + text + "', allowed: " + list);
+}
+
 std::shared_ptr<Detector> make_detector(const WeightFile& file, const mtfa_options* options) {
   mtfa_options chosen = {sizeof(mtfa_options), 0, nullptr, nullptr};
   if (options) {
@@ -121,12 +137,8 @@ std::shared_ptr<Detector> make_detector(const WeightFile& file, const mtfa_optio
   const std::string isa = or_empty(chosen.isa), precision = or_empty(chosen.precision);
   auto detector = std::make_shared<Detector>();
   detector->isa = isa.empty() ? chosen_isa() : parse_isa(isa);
-  const bool has_bf16 = kernels_of(detector->isa).bf16 != nullptr;
-  const std::string allowed = std::string("auto, fp32") + (has_bf16 ? ", bf16" : "");
-  detector->bf16 = precision == "bf16" || ((precision.empty() || precision == "auto") && has_bf16);
-  require((precision.empty() || precision == "auto" || precision == "fp32" || precision == "bf16") &&
-              (!detector->bf16 || has_bf16),
-          "precision", "'" + precision + "'", allowed + " with " + name(detector->isa));
+  detector->precision = precision_of(precision, kernels_of(detector->isa).bf16 != nullptr, !file.steps.all().empty(),
+                                     name(detector->isa));
 
   detector->config = file.config;
   for (const ClassConfig& one : detector->config.classes) {
@@ -138,10 +150,10 @@ std::shared_ptr<Detector> make_detector(const WeightFile& file, const mtfa_optio
     detector->log_mel = std::make_shared<const LogMel>(
         file.values.at("features.window").data(), features.window_length, file.values.at("features.mel").data(),
         features.mel_bands, features.hop, features.fft_length, features.log_floor, detector->isa);
-    const Folded folded = fold(file.tensors);
-    detector->engine =
-        std::make_shared<const Engine>(file.config.shape(), folded.tensors, detector->log_mel, detector->isa,
-                                       detector->bf16 ? Precision::bf16 : Precision::fp32);
+    Folded folded = fold(file.tensors);
+    for (const auto& [name, tensor] : file.steps.all()) folded.tensors.add(name, tensor);
+    detector->engine = std::make_shared<const Engine>(file.config.shape(), folded.tensors, detector->log_mel,
+                                                      detector->isa, detector->precision);
   } catch (const std::invalid_argument& error) {
     throw WeightError(error.what());
   }
@@ -284,7 +296,7 @@ mtfa_status mtfa_get_info(mtfa_detector* handle, mtfa_info* info) {
     const FeatureConfig& features = detector->config.features;
     *info = {sizeof(mtfa_info),      features.sample_rate,     features.hop,
              features.mel_bands,     detector->classes.size(), detector->classes.data(),
-             detector->pool->size(), name(detector->isa),      detector->bf16 ? "bf16" : "fp32"};
+             detector->pool->size(), name(detector->isa),      kPrecisions[static_cast<int>(detector->precision)]};
   });
 }
 

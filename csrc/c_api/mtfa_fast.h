@@ -85,7 +85,8 @@ typedef struct mtfa_options {
   int32_t threads;    /* 1 to 1024; 0: the cores that this process may use */
   const char* isa;    /* "portable", "avx2", "avx512", "avx512bf16", "amx", "neonbf16"; NULL or "": MTFA_FAST_ISA of the
                          environment where it is set, else the best that this machine has */
-  const char* precision; /* "fp32", "bf16"; NULL, "" or "auto": bf16 where the CPU multiplies it, else fp32 */
+  const char* precision; /* "fp32", "bf16", "int8" (weights that mtfa-fast quantize prepared); NULL, "" or "auto": bf16
+                            where the CPU multiplies it, else fp32 */
 } mtfa_options;
 
 typedef struct mtfa_class {

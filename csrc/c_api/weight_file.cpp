@@ -94,6 +94,31 @@ void check_values(const std::string& name, const std::vector<float>& values) {
   }
 }
 
+struct Entry {
+  std::string type;
+  std::vector<int64_t> shape, offsets;
+};
+
+Entry entry_of(const Json& json, const std::string& where) {
+  return {member(json, "dtype", Json::Kind::string, where).string,
+          integers(member(json, "shape", Json::Kind::array, where), where),
+          integers(member(json, "data_offsets", Json::Kind::array, where), where)};
+}
+
+// Returns `wanted`, the bytes of the tensor.
+uint64_t read_values(std::vector<float>& values, const char* data, uint64_t data_size, const Entry& entry,
+                     uint64_t wanted, const std::string& where) {
+  const std::vector<int64_t>& offsets = entry.offsets;
+  if (entry.type != "F32") throw WeightError(where + ": got " + entry.type + ", allowed: F32");
+  if (offsets.size() != 2 || offsets[0] > offsets[1] || static_cast<uint64_t>(offsets[1]) > data_size ||
+      static_cast<uint64_t>(offsets[1] - offsets[0]) != wanted) {
+    throw WeightError(where + ": not all of its " + std::to_string(wanted) + " bytes are there");
+  }
+  values.resize(static_cast<size_t>(wanted / sizeof(float)));
+  std::memcpy(values.data(), data + offsets[0], static_cast<size_t>(wanted));
+  return wanted;
+}
+
 WeightFile parse(const char* bytes, uint64_t size) {
   check_start(bytes, size);
   const uint64_t length = header_length(bytes);
@@ -109,34 +134,30 @@ WeightFile parse(const char* bytes, uint64_t size) {
     const std::string where = "tensor " + name;
     const auto found = header.object.find(name);
     if (found == header.object.end()) throw WeightError(where + ": missing");
-    const Json& entry = found->second;
-    const std::string& type = member(entry, "dtype", Json::Kind::string, where).string;
-    const auto given = integers(member(entry, "shape", Json::Kind::array, where), where);
-    const auto offsets = integers(member(entry, "data_offsets", Json::Kind::array, where), where);
-    if (type != "F32" || given != shape) {
-      throw WeightError(where + ": got " + type + " " + text_of(given) + ", allowed: F32 " + text_of(shape));
+    const Entry entry = entry_of(found->second, where);
+    if (entry.type != "F32" || entry.shape != shape) {
+      throw WeightError(where + ": got " + entry.type + " " + text_of(entry.shape) + ", allowed: F32 " +
+                        text_of(shape));
     }
     // The sides of a shape that a config allows are too small for this to wrap around, and it is checked against the
     // bytes that are there before memory is asked for.
     const uint64_t wanted = static_cast<uint64_t>(Tensor{nullptr, shape}.size()) * sizeof(float);
-    if (offsets.size() != 2 || offsets[0] > offsets[1] || static_cast<uint64_t>(offsets[1]) > data_size ||
-        static_cast<uint64_t>(offsets[1] - offsets[0]) != wanted) {
-      throw WeightError(where + ": not all of its " + std::to_string(wanted) + " bytes are there");
-    }
     std::vector<float>& values = file.values[name];
-    values.resize(static_cast<size_t>(wanted / sizeof(float)));
-    std::memcpy(values.data(), data + offsets[0], static_cast<size_t>(wanted));
+    total += read_values(values, data, data_size, entry, wanted, where);
     check_values(name, values);
     file.tensors.add(name, {values.data(), shape});
-    total += wanted;
   }
   for (const auto& [name, entry] : header.object) {
-    if (name.compare(0, kSteps.size(), kSteps) == 0) {  // nothing here runs in 8 bits: they are only counted
-      const auto offsets = integers(member(entry, "data_offsets", Json::Kind::array, name), name);
-      if (offsets.size() != 2 || offsets[0] < 0 || offsets[0] > offsets[1]) {
-        throw WeightError("tensor " + name + ": damaged offsets");
+    if (name.compare(0, kSteps.size(), kSteps) == 0) {  // which of them there must be, and how large, the engine knows
+      const std::string where = "tensor " + name;
+      const Entry found = entry_of(entry, where);
+      uint64_t wanted = sizeof(float);
+      for (int64_t side : found.shape) {
+        if (side == 0 || static_cast<uint64_t>(side) > data_size / wanted) throw WeightError(where + ": damaged shape");
+        wanted *= static_cast<uint64_t>(side);
       }
-      total += static_cast<uint64_t>(offsets[1] - offsets[0]);
+      total += read_values(file.values[name], data, data_size, found, wanted, where);
+      file.steps.add(name, {file.values[name].data(), found.shape});
       continue;
     }
     if (name != "__metadata__" && !file.values.count(name)) throw WeightError("tensor " + name + ": unknown");

@@ -26,6 +26,7 @@ struct WeightFile {
   Config config;
   std::map<std::string, std::vector<float>> values;
   Tensors tensors;  // into `values`
+  Tensors steps;    // of 8-bit arithmetic, into `values`; none where the file was not prepared for it
 };
 
 // Throws WeightError, naming what is wrong: complete, of the shapes that the config asks for, and finite it must be.

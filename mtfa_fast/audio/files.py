@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -235,16 +236,20 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
-    for number, part in enumerate(parts):
+    waiting, late = deque(parts), False
+    begun = False
+    while waiting:
+        part = waiting.popleft()
         content = io.BufferedReader(View(source.file, part))
         try:
             sound = _File(content)
         except soundfile.LibsndfileError:
             # Not recognised: an MP3 that begins late.
-            if number or not (found := streams.mpeg(source.file, source.size)):
+            if begun or late or not (found := streams.mpeg(source.file, source.size)):
                 raise
-            yield from _parts(source, found)
-            return
+            waiting, late = deque(found), True
+            continue
+        begun = True
         if part.warning:
             warn(source.name, part.warning)
         with sound:
@@ -254,7 +259,7 @@ def _parts(source: Opened, parts: list[containers.Mended]) -> Iterator[_Sound]:
             following = streams.next_flac(source.file, max(part.start + 4, reached - _AHEAD), source.size)
             if following is not None:
                 text = f"another recording begins behind {following} bytes, both are read as one"
-                yield from _parts(source, [containers.Mended(b"", following, source.size - following, text)])
+                waiting.appendleft(containers.Mended(b"", following, source.size - following, text))
             elif sound.heard and sound.frames < _UNKNOWN_FRAMES and source.size - reached > _UNREAD:
                 warn(source.name, f"{source.size - reached} bytes lie behind its stated end and are not read")
 

@@ -8,12 +8,12 @@ from cyclopts import Parameter
 
 from ..extras import needs
 from .common import say, usage_errors
+from .options import WeightsOption
+from .outputs import OverwriteOption, require_writable
 
 
 def export(
-    weights: Annotated[
-        str, Parameter(help="Name of shipped weights, a .safetensors file, or a folder that holds one.")
-    ],
+    weights: WeightsOption,
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="File to write: .onnx, or .pt2 for pt2 and aoti.")],
@@ -33,12 +33,14 @@ def export(
         list[int] | None,
         Parameter(name="--length", help="Frames at which to verify; repeat for several. Default: six, 1 to 3000."),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Write the network for another runtime, open the file there, and compare its answers with float64.
 
     Batch and length are free. The file's metadata holds classes, thresholds, filters and the front end. Prints each
     comparison. Exit code 1: the file missed the bound and was not kept.
     """
+    require_writable("--output", output, inputs=[weights], overwrite=overwrite)
     with usage_errors(), needs("torch", "export needs"):
         from ..export import export as run
         from ..export.write import LENGTHS

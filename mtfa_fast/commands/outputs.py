@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -33,7 +34,8 @@ _SIGNATURES = (
     rb'\{\n "error_rate": .*"matching": "maximum, one to one"',
     rb'\{\n "mixtures": .*"background": \{\n',
     b"PK\x03\x04.*" + re.escape("mtfa-fast probabilities".encode("utf-32-le")),
-    rb'.{8}\{.*"format":"mtfa-fast"',
+    rb'.{8}\{.*"format":"mtfa-fast',
+    rb"(\x08|PK\x03\x04).*mtfa_fast\.",
     rb"<!doctype html>.*<p>Made by mtfa-fast",
     rb"(\x89PNG|%PDF|<\?xml).*mtfa-fast visualize",
     rb"PAR1.*mtfa-fast events",
@@ -94,7 +96,17 @@ def written_by_us(path: str | os.PathLike[str]) -> bool:
         if size > 2 * _LOOKED_AT:
             file.seek(-_LOOKED_AT, os.SEEK_END)  # where a PDF says who made it
         content += file.read(_LOOKED_AT)
-    return not content or _OURS.match(content) is not None
+    return not content or _OURS.match(content) is not None or (content[:4] == b"PK\x03\x04" and _says_inside(path))
+
+
+def _says_inside(package: str | os.PathLike[str]) -> bool:
+    """AOTInductor keeps what it was told about a network in the middle of its archive."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            told = (i for i in archive.infolist() if i.filename.endswith("metadata.json") and i.file_size < _LOOKED_AT)
+            return any(b"mtfa_fast." in archive.read(entry) for entry in told)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):  # damaged, encrypted: somebody's
+        return False
 
 
 def _recordings_suffixes() -> frozenset[str]:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from .common import say, usage_errors
 from .options import SourcesOption
+from .outputs import OverwriteOption, require_writable
 
 
 def pack(
@@ -23,11 +24,13 @@ def pack(
     compression: Annotated[
         float, Parameter(help="Of backgrounds and distractors, 0 to 1: 0.8 is about 57 kbit/s, 0.9 about 29.")
     ] = 0.87,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Pack the sounds of a training run, with the places and makers that its folds need, into one file.
 
     In Opus: events, cut to their segments, at 63 kbit/s; backgrounds and distractors at less.
     """
+    require_writable("--output", output, inputs=[sources, *(more_sources or ())], overwrite=overwrite)
     with usage_errors():
         from ..data.distractors import Distractors
         from ..data.pack import write_pack

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from .common import UsageError, say, usage_errors
 from .options import DeviceOption, EbrOption, JobsOption, PrecisionOption, SourcesOption, ThreadsOption
+from .outputs import OverwriteOption, require_writable
 
 
 def pool(
@@ -21,6 +22,9 @@ def pool(
         list[str], Parameter(help="Of fold 1, 2, ... of a training with --folds, in this order; repeat for each.")
     ],
     output: Annotated[str, Parameter(alias="-o", help="File (.npz) that tune and evaluate read.")],
+    folds: Annotated[
+        int | None, Parameter(help="That training had; the weights are of the first. Default: as many as weights.")
+    ] = None,
     distractors: Annotated[
         str | None, Parameter(help="Folder of distractors that training had: they are a part of the folds.")
     ] = None,
@@ -32,6 +36,7 @@ def pool(
     threads: ThreadsOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Run each fold's weights over mixtures and bare backgrounds of what their training held out, into one file.
 
@@ -39,6 +44,9 @@ def pool(
     """
     if not Path(output).absolute().parent.is_dir():
         raise UsageError(f"--output: folder {str(Path(output).parent)!r} does not exist")
+    require_writable("--output", output, inputs=weights, overwrite=overwrite)
+    if folds is not None and folds < len(weights):
+        raise UsageError(f"--folds: got {folds}, allowed: at least {len(weights)}, the number of weights")
     with usage_errors():
         from ..data.distractors import Distractors
         from ..data.folds import fold
@@ -59,12 +67,12 @@ def pool(
                 raise ValueError(f"weights: {name} has other classes or features than {weights[0]}, allowed: the same")
         recordings = SourceSet.join((sources, *(more_sources or ())), "train", config.class_names)
         others = Distractors.load(distractors) if distractors else None
-        folds = [fold(recordings, others, len(weights), k) for k in range(1, len(weights) + 1)]
+        parts = [fold(recordings, others, folds or len(weights), k) for k in range(1, len(weights) + 1)]
         audio = SourceAudio(SAMPLE_RATE)
-        total = len(folds) * len(config.classes) * mixtures_per_class + len(recordings.backgrounds)
+        total = len(parts) * len(config.classes) * mixtures_per_class + sum(len(p.held.backgrounds) for p in parts)
         found: list[Recording] = []
         with bar() as progress:
-            for number, (part, detector) in enumerate(zip(folds, detectors, strict=True), 1):
+            for number, (part, detector) in enumerate(zip(parts, detectors, strict=True), 1):
                 detect = partial(detector, sample_rate=SAMPLE_RATE)
                 for recording in held_out(part, number, detect, parameters, audio, jobs=jobs):
                     found.append(recording)

@@ -14,6 +14,7 @@ from .common import UsageError, clock, count, say, show_table, usage_errors
 from .detect import describe
 from .discover import Recording, discover
 from .options import JobsOption, ThreadsOption, WeightsOption
+from .outputs import OverwriteOption, require_writable
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -36,6 +37,7 @@ def quantize(
     ] = None,
     jobs: JobsOption = 2,
     threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
 ) -> int:
     """Prepare weights for --precision int8: choose the steps of 8-bit maps on real recordings.
 
@@ -44,6 +46,7 @@ def quantize(
     """
     if not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
         raise UsageError(f"--output: got {output!r}, allowed: a .safetensors file in a folder that exists")
+    require_writable("--output", output, inputs=[weights, *recordings], overwrite=overwrite)
     if not minutes > 0:
         raise UsageError(f"--minutes: got {minutes:g}, allowed: > 0")
     with usage_errors():

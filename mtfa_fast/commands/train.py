@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..training import TrainConfig
 
 RUN_FILES = ("log.jsonl", "checkpoint.pt", "best.safetensors", "last.safetensors")  # of training.state.RunFolder
-NETWORK = Group("Network (defaults: the paper's)", sort_key=1)
+NETWORK = Group("Network (defaults: those of --initial, or the paper's)", sort_key=1)
 DATA = Group("Data", sort_key=2)
 OPTIMISATION = Group("Optimisation", sort_key=3)
 MACHINE = Group("Machine", sort_key=4)
@@ -49,19 +49,23 @@ def train(
     output: Annotated[str, Parameter(alias="-o", help="Folder of the run; one with a checkpoint is continued.")],
     classes: TrainedClassesOption = None,
     initial: Annotated[
-        str | None, Parameter(help="Weights to start from, of the same network sizes; by name, file or folder.")
+        str | None,
+        Parameter(help="Weights to start from, by name, file or folder: their network, and what they know of CLASSES."),
     ] = None,
     variant: Annotated[
-        Literal["mtfa", "resatt", "res"], Parameter(group=NETWORK, help="The paper's network, or an ablation.")
-    ] = "mtfa",
-    channels: Annotated[ChannelsOption, Parameter(group=NETWORK)] = 64,
-    hidden: Annotated[HiddenOption, Parameter(group=NETWORK)] = 64,
-    frequency_pooling: Annotated[PoolingOption, Parameter(group=NETWORK)] = 8,
+        Literal["mtfa", "resatt", "res"] | None,
+        Parameter(group=NETWORK, help="The paper's network (mtfa), or an ablation."),
+    ] = None,
+    channels: Annotated[ChannelsOption | None, Parameter(group=NETWORK)] = None,
+    hidden: Annotated[HiddenOption | None, Parameter(group=NETWORK)] = None,
+    frequency_pooling: Annotated[PoolingOption | None, Parameter(group=NETWORK)] = None,
     mask_projection: Annotated[
-        bool,
+        bool | None,
         Parameter(group=NETWORK, negative="--no-mask-projection", help="1x1 convolution before the mask's sigmoid."),
-    ] = True,
-    dropout: Annotated[float, Parameter(group=NETWORK, help="Before, between and after the GRU layers.")] = 0.3,
+    ] = None,
+    dropout: Annotated[
+        float | None, Parameter(group=NETWORK, help="Before, between and after the GRU layers; paper: 0.3.")
+    ] = None,
     split: Annotated[str, Parameter(group=DATA, help="Source lists to train on: train or test.")] = "train",
     recorded: Annotated[
         bool, Parameter(group=DATA, help="SOURCES holds finished mixtures; none are made on the fly.")
@@ -103,6 +107,10 @@ def train(
     epochs: Annotated[EpochsOption, Parameter(group=OPTIMISATION)] = 40,
     patience: Annotated[PatienceOption, Parameter(group=OPTIMISATION)] = 10,
     learning_rate: Annotated[LearningRateOption, Parameter(group=OPTIMISATION)] = 1e-3,
+    trunk_rate: Annotated[
+        float,
+        Parameter(group=OPTIMISATION, help="Of the learning rate, for all but the head: 0.1 for own classes."),
+    ] = 1.0,
     schedule: Annotated[
         Literal["constant", "cosine"], Parameter(group=OPTIMISATION, help="Of the learning rate.")
     ] = "constant",
@@ -157,12 +165,14 @@ def train_config(given: dict[str, Any]) -> TrainConfig:
     from ..config import PAPER_CLASSES, Config, NetworkConfig, classes_called
     from ..data.augment import AugmentConfig
     from ..training import TrainConfig
+    from ..weights import Weights
 
     options = dict(given)
     options.pop("overwrite", None)  # the command's own
+    config = Weights.load(options["initial"]).config if "initial" in options else Config(classes=PAPER_CLASSES)
     network = {f.name: options.pop(f.name) for f in fields(NetworkConfig) if f.name in options}
-    classes = classes_called(options.pop("classes")) if "classes" in options else PAPER_CLASSES
-    config = Config(network=NetworkConfig(**network), classes=classes)
+    classes = classes_called(options.pop("classes")) if "classes" in options else config.classes
+    config = replace(config, network=replace(config.network, **network), classes=classes)
     kinds = {f.name for f in fields(AugmentConfig)}
     chosen = set(options.pop("augment", []))
     if not chosen <= {"all", *kinds}:

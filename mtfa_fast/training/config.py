@@ -29,7 +29,8 @@ class TrainConfig:
     split: str = "train"
     recorded: bool = False  # presence, ebrs and augment then have no effect
     validation: str = ""  # with recorded: another folder of mixtures to validate on; empty = files of sources' own
-    initial: str = ""  # weights to start from, their normalisation included; empty = random
+    initial: str = ""  # weights to start from, their normalisation included, of any classes; empty = random
+    trunk_rate: float = 1.0  # of the learning rate, for all but the head: small where initial knows more than the data
     seed: int = 0
     batch_size: int = 16  # a process
     chunk_frames: int = 256
@@ -66,6 +67,7 @@ class TrainConfig:
             require_int(name, getattr(self, name), 0)
         for name in ("weight_decay", "clip_norm"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number >= 0")
+        require(self.trunk_rate >= 0, "trunk_rate", self.trunk_rate, "a number >= 0")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= decay < 1")
         require(0 <= self.presence <= 1, "presence", self.presence, "0 <= presence <= 1")

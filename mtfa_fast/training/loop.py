@@ -24,7 +24,7 @@ from ..data.batches import Batch, Chunks, prefetch
 from ..nn.sednet import SEDNet
 from .chunks import open_chunks
 from .config import TrainConfig
-from .net import Features, TrainingNet, losses_of, placed, start_from
+from .net import Features, TrainingNet, losses_of, parameter_groups, placed, start_from
 from .sampler import ChunkSampler
 from .state import Average, Processes, Progress, RunFolder
 
@@ -58,7 +58,9 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
         folder.begin(dataclasses.asdict(config) | {"recordings": recordings}, free=_PLACES)
     features = Features(config.config, processes.device)
     average = Average(net, config.average_decay)
-    optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam(
+        parameter_groups(net, config.trunk_rate), config.learning_rate, weight_decay=config.weight_decay
+    )
     progress = folder.restore(net, average, optimizer, processes.device)
     if progress.step == 0:
         if config.initial:
@@ -125,7 +127,7 @@ class _Run:
         x, targets = self.features.inputs(batch, self.net)
         losses = losses_of(model(x), targets, config.onset_weight)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
+            group["lr"] = config.learning_rate_at(step) * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         if config.clip_norm:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +20,7 @@ from ..nn.sednet import SEDNet
 from ..weights import Weights, expected_shapes
 
 ONSET_FRAMES = 5  # 100 ms: before, what leads to an onset; after, what it is told by
+_CLASSES = "head.output"  # the layer that has a row a class
 STATISTICS_STREAM = 1_000_003  # stands in for a rank: the normalisation's chunks are no training step's
 
 
@@ -100,13 +104,31 @@ class Features:
 
 
 def start_from(net: SEDNet, path: str) -> None:
-    """Copy the tensors of a weight file of the same features, network sizes and number of classes."""
+    """Copy the tensors of a weight file of the same features and network sizes.
+
+    Of its last layer, the rows of the classes that ``net`` has, too; other classes start as they are.
+    """
     weights = Weights.load(path)
-    given, wanted = expected_shapes(weights.config), expected_shapes(net.config)
-    if given != wanted or weights.config.features != net.config.features:
+    given, classes = weights.config, net.config.class_names
+    sizes = expected_shapes(given), expected_shapes(dataclasses.replace(net.config, classes=given.classes))
+    if sizes[0] != sizes[1] or given.features != net.config.features:
         raise ValueError(f"initial: {path} holds another network than config's; allowed: the same sizes and features")
-    state = from_weights(weights).state_dict()
-    net.load_state_dict({name: state[name] for name in net.state_dict()})
+    known = [name for name in classes if name in given.class_names]
+    state, own = from_weights(weights).state_dict(), net.state_dict()
+    for name in (f"{_CLASSES}.weight", f"{_CLASSES}.bias"):
+        rows = own[name].clone()
+        rows[[classes.index(c) for c in known]] = state[name][[given.class_names.index(c) for c in known]].to(rows)
+        state[name] = rows
+    net.load_state_dict({name: state[name] for name in own})
+
+
+def parameter_groups(net: SEDNet, trunk_rate: float) -> list[dict[str, Any]]:
+    """For an optimizer: the head, and all else, whose ``scale`` of the learning rate is ``trunk_rate``."""
+    head = {id(p) for p in net.head.parameters()}
+    return [
+        {"params": [p for p in net.parameters() if (id(p) in head) is of_head], "scale": scale}
+        for of_head, scale in ((True, 1.0), (False, trunk_rate))
+    ]
 
 
 def placed(config: Config, device: torch.device) -> SEDNet:

@@ -159,6 +159,12 @@ def test_mp3_that_was_cut_off_says_so(tmp_path: Path) -> None:
         assert RATE < len(audio.read(tmp_path / "a.mp3", RATE)) < 3 * RATE
 
 
+def test_mp3_cut_before_its_first_sound_is_refused() -> None:
+    """libsndfile refuses it, and so it does where the first frame is looked for and found."""
+    with pytest.raises(AudioError, match="damaged or not audio"):
+        list(audio.blocks(io.BytesIO(MP3[:600]), RATE))
+
+
 @pytest.mark.parametrize("rate", [RATE, 11_025])
 def test_parts_and_blocks_of_corrected_recordings_are_those_of_the_whole(tmp_path: Path, rate: int) -> None:
     path = tmp_path / "a.wav"

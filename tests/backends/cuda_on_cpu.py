@@ -46,14 +46,18 @@ def shim_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return loaded
 
 
+def take_place(patch: pytest.MonkeyPatch, loaded: ctypes.CDLL) -> None:
+    patch.setattr(library, "load", lambda: loaded)
+    patch.setattr(library, "place", lambda x: (0, 0))
+    patch.setattr(library, "guard", lambda device: nullcontext())
+    patch.setattr(residual_block, "multiprocessors", lambda device: 3)
+    loaded.shim_machine(227 * 1024, 132, ctypes.c_ulong(1))
+
+
 @pytest.fixture
 def shim(shim_library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
     """The wrappers run on CPU tensors; whatever they allocate starts as NaN."""
-    monkeypatch.setattr(library, "load", lambda: shim_library)
-    monkeypatch.setattr(library, "place", lambda x: (0, 0))
-    monkeypatch.setattr(library, "guard", lambda device: nullcontext())
-    monkeypatch.setattr(residual_block, "multiprocessors", lambda device: 3)
-    shim_library.shim_machine(227 * 1024, 132, ctypes.c_ulong(1))
+    take_place(monkeypatch, shim_library)
     torch.manual_seed(0)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)

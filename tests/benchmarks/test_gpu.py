@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,20 @@ from typing import Any
 import pytest
 import torch
 
-from mtfa_fast.backends.support import Support
-from mtfa_fast.nn.convert import to_weights
-from tests.networks import random_network
+from benchmarks import gpu_gru, gpu_kernels, gpu_network, gpu_rows
+from benchmarks.gpu_summary import rows_of, wants_base_offset
+from tests.benchmarks.gpu_on_cpu import small_kernels, small_network, small_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import gpu_rows
-
-    def timed(function: Callable[[], Any]) -> dict[str, float]:
-        function()
-        return {"ms": 2.0, "ms_20": 1.0, "ms_80": 3.0, "calls": 1}
-
-    monkeypatch.setattr(gpu_rows, "times", timed)
-    monkeypatch.setattr(gpu_rows, "environment", lambda: {"device": "none"})
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    small_rows(monkeypatch)
     return gpu_rows.Rows(tmp_path / "rows.jsonl")
 
 
 def written(rows: Any) -> list[dict[str, Any]]:
-    from benchmarks.gpu_summary import rows_of
-
     return rows_of(rows.path)
 
 
@@ -88,8 +76,6 @@ def test_a_lost_context_ends_the_step(rows: Any) -> None:
     ],
 )
 def test_what_is_a_lost_context(text: str, lost: bool) -> None:
-    from benchmarks import gpu_rows
-
     assert bool(gpu_rows.LOST.search(text)) is lost
 
 
@@ -104,9 +90,6 @@ def test_without_a_gpu_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_script_parses_and_names_known_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import gpu_kernels
-
     script = ROOT / "benchmarks" / "gpu.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
@@ -217,8 +200,6 @@ def test_only_a_lost_context_costs_the_block_its_place(ends: str, out: bool, tmp
 
 @pytest.mark.parametrize(("own", "wanted"), [(0, True), (3, False)])
 def test_the_probe_decides_how_descriptors_are_read(rows: Any, own: int, wanted: bool) -> None:
-    from benchmarks.gpu_summary import wants_base_offset
-
     for dx in (1, 2):
         rows.add("probe", f"dx {dx}, base offset 0", wrong=64, of=8192)
         rows.add("probe", f"dx {dx}, base offset {dx}", wrong=own, of=8192)
@@ -229,12 +210,7 @@ def test_the_probe_decides_how_descriptors_are_read(rows: Any, own: int, wanted:
 @pytest.fixture
 def on_cpu(rows: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """benchmarks.gpu_network with short clips and a small network, on the CPU."""
-    from benchmarks import gpu_network
-
-    weights = to_weights(random_network(channels=16, bands=16, hidden=16))
-    monkeypatch.setattr(gpu_network, "paper_weights", lambda: weights)
-    for name, value in {"DEVICE": "cpu", "FRAMES": 21, "BATCH": 3, "LENGTHS": (21, 8, 3, 21), "SECONDS": 1}.items():
-        monkeypatch.setattr(gpu_network, name, value)
+    small_network(monkeypatch)
     return gpu_network
 
 
@@ -286,17 +262,7 @@ def test_rivals_answer_the_same_question(rows: Any, on_cpu: Any, monkeypatch: py
 @pytest.fixture
 def kernels(rows: Any, shim: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """benchmarks.gpu_kernels with short clips on the CPU: Triton's interpreter, and the CUDA library for CPUs."""
-    from benchmarks import gpu_kernels
-    from mtfa_fast.backends.cuda import bigru, residual_block
-
-    for name, value in {"DEVICE": "cpu", "FRAMES": 8, "BANDS": 8, "CHUNK": 2, "BATCH": 2}.items():
-        monkeypatch.setattr(gpu_kernels, name, value)
-    for module in (bigru, residual_block):
-        monkeypatch.setattr(module, "runs_on", lambda x: Support.yes())
-    monkeypatch.setattr(residual_block, "capability", lambda device: (9, 0))
-    monkeypatch.setattr(residual_block, "_trial", lambda device: Support.yes())
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(gpu_kernels, "times", lambda call: call() is not None and {"ms": 1.0})
+    small_kernels(monkeypatch)
     return gpu_kernels
 
 
@@ -320,13 +286,13 @@ def test_the_rival_in_forward_rows_infers(rows: Any, kernels: Any, monkeypatch: 
         modes["backward" if args[0].requires_grad else "forward"].add(self.training)
         return forward(self, *args)
 
-    called = kernels.gru_forward
+    called = gpu_gru.gru_forward
 
     def on_device(rows: Any, stock: torch.nn.GRU, *args: Any) -> None:
         assert not stock.training
         called(rows, stock, *args)
 
-    monkeypatch.setattr(kernels, "gru_forward", on_device)
+    monkeypatch.setattr(gpu_gru, "gru_forward", on_device)
     monkeypatch.setattr(torch.nn.GRU, "forward", noted)
     kernels.gru(rows, True)
     assert True in modes["backward"]  # which cuDNN's backward wants

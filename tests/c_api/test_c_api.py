@@ -60,7 +60,7 @@ def test_ctypes_prints_the_same(library: Library) -> None:
     assert refused.returncode == 1 and "not a safetensors file" in refused.stderr
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("isa", sorted({"portable", best_isa()}))
 def test_probabilities_are_pythons_bit_for_bit(
     library: Library, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isa: str, precision: str

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mtfa_fast.weights import Weights
+from mtfa_fast.weights.quantized import quantized_shapes
 from tests.c_api.library import ROOT, Library
 from tests.c_api.tiny_weights import random_weights, tiny_config
 
@@ -29,15 +30,27 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def opened(library: Library, data: bytes) -> str:
+class Options(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", ctypes.c_size_t),
+        ("threads", ctypes.c_int32),
+        ("isa", ctypes.c_char_p),
+        ("precision", ctypes.c_char_p),
+    )
+
+
+def opened(library: Library, data: bytes, precision: str = "") -> str:
     """What the C library says against a file of these bytes; '' where it opens it."""
+    options = Options(ctypes.sizeof(Options), 1, None, precision.encode())
     dll = ctypes.CDLL(str(library.file))
     dll.mtfa_last_error.restype = ctypes.c_char_p
     handle = ctypes.c_void_p()
-    status = dll.mtfa_open_memory(data, ctypes.c_size_t(len(data)), None, ctypes.byref(handle))
+    status = dll.mtfa_open_memory(data, ctypes.c_size_t(len(data)), ctypes.byref(options), ctypes.byref(handle))
     said: str = dll.mtfa_last_error().decode()
-    assert status in (0, 4) and (status == 0) == (said == "") == (handle.value is not None)
-    assert status == 4 or dll.mtfa_close(handle) == 0
+    assert status in ((0, 1, 4) if precision else (0, 4)) and (status == 0) == (said == "") == (
+        handle.value is not None
+    )
+    assert status or dll.mtfa_close(handle) == 0
     return said
 
 
@@ -113,6 +126,40 @@ REFUSED: dict[str, tuple[Callable[[Header], Any], str]] = {
     "negative": (tensor("mean", data_offsets=[-32, 0]), "integers"),
     "no offsets": (lambda header: header["mean"].pop("data_offsets"), "data_offsets"),
 }
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """With steps of 8-bit arithmetic."""
+    weights, path = random_weights(tiny_config()), tmp_path_factory.mktemp("steps") / "tiny.safetensors"
+    steps = {name: np.ones(shape, np.float32) for name, shape in quantized_shapes(weights.config).items()}
+    dataclasses.replace(weights, steps=steps).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dtype": "I64"}, "int8.step.stem: got I64"),
+        ({"shape": [3]}, "bytes are there"),
+        ({"shape": [2**40, 2**40]}, "damaged shape"),
+        ({"shape": [0, 2]}, "damaged shape"),
+        ({"data_offsets": [2**40, 2**40 + 8]}, "bytes are there"),
+    ],
+)
+def test_damaged_steps_are_refused(library: Library, prepared: bytes, changes: Header, words: str) -> None:
+    assert opened(library, prepared) == "" == opened(library, prepared, "int8")
+    assert words in opened(library, edited(prepared, tensor("int8.step.stem", **changes)))
+
+
+def test_8_bits_need_all_steps_and_ask_for_them_by_name(library: Library, good: bytes, prepared: bytes) -> None:
+    assert "quantize" in opened(library, good, "int8") and opened(library, good, "auto") == ""
+
+    def without(header: Header) -> None:
+        header["int8.step.other"] = header.pop("int8.step.stem")
+
+    incomplete = edited(prepared, without)
+    assert "int8.step.stem" in opened(library, incomplete, "int8")
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -61,12 +61,24 @@ def test_our_own_tables_are_replaced(folder: Path, form: str) -> None:
         ["tune", "kept.npz", "-o", "mine.safetensors"],
         ["visualize", "a.wav", "-o", "mine.html", "--no-masks", "--weights", "w.safetensors"],
         ["train", "in", "-o", "run"],
+        ["export", "w.safetensors", "-o", "mine.onnx"],
+        ["pack", "in", "-o", "mine.pack"],
+        ["pool", "in", "-o", "kept.npz", "--weights", "w.safetensors"],
+        ["quantize", "w.safetensors", "a.wav", "-o", "mine.safetensors"],
     ],
     ids=lambda command: " ".join(command[:4]),
 )
 def test_one_rule_for_every_command(folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     Path("run").mkdir()
-    for own in ("notes.txt", "kept.npz", "mine.safetensors", "mine.html", "run/best.safetensors"):
+    for own in (
+        "notes.txt",
+        "kept.npz",
+        "mine.safetensors",
+        "mine.html",
+        "mine.onnx",
+        "mine.pack",
+        "run/best.safetensors",
+    ):
         Path(own).write_text("somebody's own")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert main(command) == 2

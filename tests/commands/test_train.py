@@ -49,6 +49,15 @@ def test_train_options_reach_the_library() -> None:
     assert all(dataclasses.asdict(train_config({"sources": "", "output": "", "augment": ["all"]}).augment).values())
 
 
+def test_initial_weights_bring_their_network_and_classes() -> None:
+    given = {"sources": "s", "output": "o", "initial": "rare-events"}
+    shipped = Weights.load("rare-events").config
+    assert train_config(given).config == shipped
+    own = train_config(given | {"classes": ["doorbell"], "dropout": 0.0}).config
+    assert own.network == dataclasses.replace(shipped.network, dropout=0.0)
+    assert (own.features, own.classes) == (shipped.features, (ClassConfig("doorbell"),))
+
+
 def test_synthesize_has_the_librarys_defaults() -> None:
     from mtfa_fast.data.recipes import MixtureParameters
 
@@ -100,6 +109,9 @@ def test_two_folders_are_packed_trained_on_by_folds_and_pooled(
     out, err = capsys.readouterr()
     assert out.strip() == kept and "4 mixtures, 0.05 hours of backgrounds" in err
     assert main(["evaluate", kept]) == 0 and "False alarms in 0.05 hours" in capsys.readouterr().out
+    first = [*folders, *weights[:2], "-o", str(tmp_path / "first.npz"), "-n", "2", "--folds"]
+    assert main(["pool", *first, "2"]) == 0 and "2 mixtures" in capsys.readouterr().err
+    assert main(["pool", *first, "0"]) == 2 and "--folds: got 0, allowed: at least 1" in capsys.readouterr().err
     assert main(["pack", *folders, "-o", packed, "--compression", "2"]) == 2
     assert "compression: got 2.0, allowed: 0 to 1" in capsys.readouterr().err
     assert main(["pool", folders[0], folders[0], *weights, "-o", kept]) == 2

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from mtfa_fast import _core
-from mtfa_fast.audio.features import analysis_window, mel_matrix
 from mtfa_fast.config import ClassConfig, Config, FeatureConfig, NetworkConfig
-from mtfa_fast.weights import Weights, expected_shapes
+from mtfa_fast.weights import Weights
+from tests.c_api.tiny_weights import random_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = shutil.which("qemu-x86_64")
@@ -41,28 +41,19 @@ np.savez(out, isa=_core.chosen_isa(), features=features, probabilities=probabili
 """
 
 
-def random_weights() -> Weights:
+def weights() -> Weights:
     config = Config(
         features=FeatureConfig(sample_rate=16_000, window_length=640, hop=320, fft_length=1024, mel_bands=40),
         network=NetworkConfig(channels=32, hidden=16),
         classes=(ClassConfig("one"), ClassConfig("two")),
     )
-    rng = np.random.default_rng(3)
-    tensors = {}
-    for name, shape in expected_shapes(config).items():
-        fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 4
-        values = rng.standard_normal(shape) / np.sqrt(fan_in)
-        if name.endswith("running_var") or name == "std":
-            values = 1 + np.abs(values)
-        tensors[name] = values.astype(np.float32)
-    tensors["features.window"], tensors["features.mel"] = analysis_window(config.features), mel_matrix(config.features)
-    return Weights(config, tensors)
+    return random_weights(config)
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("isa")
-    random_weights().save(folder / "case.safetensors")
+    weights().save(folder / "case.safetensors")
     wave = np.random.default_rng(4).standard_normal(320 * 21).astype(np.float32) * 0.1
     np.save(folder / "wave.npy", wave)
     return folder

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mtfa_fast.audio.features import analysis_window, mel_matrix
 from mtfa_fast.checking.comparison import relative_error
 from mtfa_fast.commands.cli import main
+from mtfa_fast.commands.outputs import written_by_us
 from mtfa_fast.config import ClassConfig, Config, FeatureConfig
 from mtfa_fast.export import export, formats, onnx_translations, write
 from mtfa_fast.nn.convert import to_weights
@@ -44,6 +45,7 @@ def test_onnx_runs_in_stock_runtimes_with_what_a_detector_decides_by(
     checks = export(weights, path, "onnx", source=source, lengths=LENGTHS)  # type: ignore[arg-type]
     assert len(checks) == 2 * len(LENGTHS) and all(check.passed for check in checks)
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]  # one file, no data beside it
+    assert written_by_us(path)
 
     onnx = pytest.importorskip("onnx")
     model = onnx.load(path)
@@ -66,6 +68,7 @@ def test_onnx_runs_in_stock_runtimes_with_what_a_detector_decides_by(
 def test_pt2_needs_torch_alone(weights: Weights, tmp_path: Path, source: str) -> None:
     path = tmp_path / "net.pt2"
     export(weights, path, "pt2", source=source, lengths=LENGTHS)  # type: ignore[arg-type]
+    assert written_by_us(path)
     x = write._inputs(weights, source, 2, 9)  # type: ignore[arg-type]
     np.save(tmp_path / "x.npy", x)
     code = f"""
@@ -82,6 +85,7 @@ numpy.save({str(tmp_path / "y.npy")!r}, answer.detach().numpy())
 def test_aoti_runs_in_a_process_of_its_own(weights: Weights, tmp_path: Path, compiler_cache: None) -> None:
     path = tmp_path / "net.pt2"
     export(weights, path, "aoti", lengths=(1, 9))
+    assert written_by_us(path)
     x = write._inputs(weights, "log-mel", 2, 9)
     np.save(tmp_path / "x.npy", x)
     code = f"""

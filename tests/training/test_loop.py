@@ -25,7 +25,7 @@ from mtfa_fast.nn.convert import from_weights, to_weights
 from mtfa_fast.nn.sednet import SEDNet
 from mtfa_fast.training import TrainConfig, train
 from mtfa_fast.training.chunks import open_chunks
-from mtfa_fast.training.net import Features, TrainingNet, losses_of
+from mtfa_fast.training.net import Features, TrainingNet, losses_of, start_from
 from mtfa_fast.training.sampler import ChunkSampler
 from mtfa_fast.training.state import Average
 from mtfa_fast.weights import Weights
@@ -267,6 +267,17 @@ def test_recorded_mixtures_and_given_weights_are_a_start(sources: Path, tmp_path
     for name, value in before.items():
         if "running" not in name:
             np.testing.assert_allclose(after[name], value, rtol=0, atol=1e-9, err_msg=name)
+    head_alone = dataclasses.replace(again, output=str(tmp_path / "head"), learning_rate=1e-2, trunk_rate=0.0)
+    after = Weights.load(train(head_alone)).tensors
+    changed = {name for name, value in before.items() if not np.array_equal(after[name], value)}
+    assert {name for name in changed if "running" not in name} == {name for name in before if name.startswith("head.")}
+    other = dataclasses.replace(TINY, classes=(ClassConfig("other"), ClassConfig("high")))
+    net = SEDNet(other)
+    fresh = net.state_dict()["head.output.weight"][0].clone()
+    start_from(net, str(first))
+    np.testing.assert_array_equal(net.head.output.weight[0].detach(), fresh)
+    np.testing.assert_array_equal(net.head.output.weight[1].detach(), before["head.output.weight"][1])
+    np.testing.assert_array_equal(net.gru.weight_ih_l0.detach(), before["gru.weight_ih_l0"])
     wider = dataclasses.replace(TINY, network=NetworkConfig(channels=8, hidden=16))
     with pytest.raises(ValueError, match=r"initial: .*best\.safetensors holds another network"):
         train(config(sources, tmp_path / "wider", initial=str(first), config=wider))
@@ -404,10 +415,10 @@ training.train(config(sources, output, epochs=2, steps_per_epoch=2, threads=1, c
 def test_loss_falls_on_the_real_train_split(tmp_path: Path) -> None:
     small = Config(network=NetworkConfig(channels=4, hidden=16, dropout=0.0))
     settings = TrainConfig(
-        str(SHARED), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=48, epochs=1,
+        str(SHARED), str(tmp_path), small, batch_size=4, chunk_frames=64, steps_per_epoch=96, epochs=1,
         learning_rate=1e-2, validation_chunks=4, threads=1, ebrs=(6.0,),
     )  # fmt: skip
     losses: list[float] = []
     train(settings, lambda facts: losses.append(facts["loss"]) if "loss" in facts else None)
-    # Four chunks are few: over 17 seeds this ratio was 0.5 to 0.85, mixed in NumPy or as tensors.
-    assert len(losses) == 48 and np.mean(losses[-16:]) < 0.9 * np.mean(losses[:4])
+    # Four chunks are few: over six seeds this ratio was 0.59 to 0.79.
+    assert len(losses) == 96 and np.mean(losses[-16:]) < 0.8 * np.mean(losses[:4])
