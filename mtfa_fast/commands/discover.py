@@ -95,18 +95,14 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio.folders import SUFFIXES
+    from ..audio.folders import no_recording
 
-    name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-    if name.startswith("."):  # as files.is_hidden, which takes paths apart
-        found.skipped["hidden"] += 1
-    elif suffix in SUFFIXES:
-        if os.path.isfile(path) or not os.path.exists(path):
-            return True
-        found.skipped["pipes and devices"] += 1
-    else:
-        found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
-    return False
+    reason = no_recording(os.path.basename(path))
+    if not reason and os.path.exists(path) and not os.path.isfile(path):
+        reason = "pipes and devices"
+    if reason:
+        found.skipped[reason] += 1
+    return not reason
 
 
 def _problem(argument: str) -> str:
