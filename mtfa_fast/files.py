@@ -84,6 +84,21 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class RealPaths:
+    """``os.path.realpath`` of many files in few folders: each folder is resolved once, which is most of the work."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: str | os.PathLike[str]) -> str:
+        folder, name = os.path.split(os.fspath(path))
+        if name in ("", ".", "..") or os.path.islink(path):
+            return os.path.realpath(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+
 def is_hidden(path: PurePath) -> bool:
     """Whether a name in the path, relative to the folder that is searched, begins with a dot: not somebody's data.
 

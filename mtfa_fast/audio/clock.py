@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import PurePath
@@ -46,12 +45,6 @@ def start_of(path: str | os.PathLike[str]) -> datetime | None:
         if found := from_header(file, os.fstat(file.fileno()).st_size):
             return found
     return from_name(path)
-
-
-def any_known(paths: Iterable[str | os.PathLike[str]]) -> bool:
-    """Whether :func:`start_of` knows any of them. By their names first, which costs nothing."""
-    paths = list(paths)
-    return any(from_name(path) and os.path.isfile(path) for path in paths) or any(map(start_of, paths))
 
 
 def from_header(file: BinaryIO, size: int) -> datetime | None:

@@ -19,6 +19,7 @@ from .discover import Recording, discover
 from .options import (
     ChannelOption,
     DeviceOption,
+    MemoryOption,
     PrecisionOption,
     StartOption,
     ThreadsOption,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .sink import Sink
 
 LONG_SECONDS = 120.0  # of audio; below, no progress bar is worth its flicker
+MANY = 1000  # recordings, whose number is progress enough: their headers would be read for minutes first
 
 
 def detect(
@@ -73,6 +75,7 @@ def detect(
         int | None, Parameter(alias="-j", help="Recordings worked on at a time; default: 2, with a GPU one a core.")
     ] = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
 ) -> int:
@@ -94,6 +97,10 @@ def detect(
         if file.startswith("-") and file != "-":
             raise UsageError(f"Unknown option: {file} (a file of that name: ./{file})")
     found = discover(files, recursive=recursive)
+    for problem in found.problems:
+        say(f"error: {problem}")
+    if len(files) > 1 or len(found.recordings) != 1 or found.skipped:
+        say(f"found {found.describe()}")
     try:
         path = find(weights)
         times = parse_start(start, len(found.recordings))
@@ -107,7 +114,9 @@ def detect(
             times=None if times is None else bool(times),
             scores=scores,
         )
-        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads, channel=channel)
+        detector = Detector.from_pretrained(
+            path, device=device, precision=precision, threads=threads, channel=channel, memory=memory
+        )
         levels = parse_thresholds(threshold or [], detector.config)
         settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
         settings["channel"] = channel
@@ -115,10 +124,6 @@ def detect(
         settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
-    for problem in found.problems:
-        say(f"error: {problem}")
-    if len(files) > 1 or len(found.recordings) != 1 or found.skipped:
-        say(f"found {found.describe()}")
     failed = len(found.problems)
     if found.recordings:
         failed += run(detector, sink.begin(settings), sink, levels, jobs, times)
@@ -168,8 +173,9 @@ def run(
     by_path = {recording.path: recording for recording in recordings}
     failed = events = 0
     seconds, start = 0.0, time.perf_counter()
-    with _progress(recordings) as advance, sink:
-        for path, answer in detector.detect_files(by_path, jobs=jobs, progress=lambda _, done: advance(done)):
+    with _progress(recordings) as bar, sink:
+        for path, answer in detector.detect_files(by_path, jobs=jobs, progress=lambda _, done: bar.heard(done)):
+            bar.finished()
             if isinstance(answer, Exception):
                 failed += 1
                 say(f"error: {describe(str(path), answer)}")
@@ -207,25 +213,37 @@ def describe(path: str, error: Exception) -> str:
     return text if path in text else f"{path}: {text}"
 
 
+class _Bar:
+    """How far a run is: by seconds of sound, of many recordings by their number."""
+
+    def __init__(self, show: Callable[[float, float], None], seconds: float, recordings: int) -> None:
+        self._show, self._by_number = show, not seconds
+        self._done, self._total = 0.0, seconds or recordings
+        self._lock = threading.Lock()
+
+    def heard(self, seconds: float) -> None:  # called by several workers
+        self._advance(0.0 if self._by_number else seconds)
+
+    def finished(self) -> None:
+        self._advance(float(self._by_number))
+
+    def _advance(self, step: float) -> None:
+        with self._lock:
+            self._done += step
+            self._show(self._done, self._total)
+
+
 @contextmanager
-def _progress(recordings: list[Recording]) -> Iterator[Callable[[float], None]]:
+def _progress(recordings: list[Recording]) -> Iterator[_Bar]:
     """A bar with a time estimate on stderr, where that is a terminal and there is much to do."""
-    total = _stated_seconds(recordings) if sys.stderr.isatty() else 0.0
-    if total < LONG_SECONDS:
-        yield lambda seconds: None
+    seconds = _stated_seconds(recordings) if sys.stderr.isatty() and len(recordings) < MANY else 0.0
+    if not sys.stderr.isatty() or (len(recordings) < MANY and seconds < LONG_SECONDS):
+        yield _Bar(lambda done, total: None, 0.0, 1)
         return
     from .progress import bar
 
-    done, lock = 0.0, threading.Lock()
     with bar(rows_on_stdout=True) as show:
-
-        def advance(seconds: float) -> None:  # called by several workers
-            nonlocal done
-            with lock:
-                done += seconds
-                show(done, total)
-
-        yield advance
+        yield _Bar(show, seconds, len(recordings))
 
 
 def _stated_seconds(recordings: list[Recording]) -> float:

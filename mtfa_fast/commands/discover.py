@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .common import count
+from .common import Patience, count
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,16 @@ def described(recordings: int, skipped: Counter[str]) -> str:
 
 def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
     """Recordings of files, folders (``recursive``: and the folders below) and glob patterns, in order, each once."""
-    found, seen = Found(), set[str]()
+    from ..files import RealPaths
+
+    found, seen, real = Found(), set[str](), RealPaths()
+    told = Patience("looking for recordings")
     for argument in arguments:
         candidates = _candidates(argument, recursive, found)
         added = repeated = 0
         for recording in candidates:
-            identity = os.path.realpath(recording.path)
+            told(len(found.recordings))
+            identity = real(recording.path)
             if identity in seen:
                 repeated += 1
                 continue
@@ -65,9 +69,10 @@ def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
 
 def _candidates(argument: str, recursive: bool, found: Found) -> Iterator[Recording]:
     if os.path.isdir(argument):
+        below = len(os.path.join(argument, ""))  # every path begins with it
         for path in _walk(argument, recursive, found):
             if _is_audio(path, found):
-                yield Recording(path, os.path.relpath(path, argument))
+                yield Recording(path, path[below:])
     elif argument == "-" or os.path.lexists(argument):
         yield Recording(argument, os.path.basename(argument))
     elif glob.has_magic(argument):

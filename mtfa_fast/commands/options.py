@@ -21,6 +21,13 @@ PrecisionOption: TypeAlias = Annotated[
 ThreadsOption: TypeAlias = Annotated[
     int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
 ]
+MemoryOption: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        help="GB of a recording's frames (100 kB a second) that the C++ engine keeps in memory; those of a longer one "
+        "go to a temporary file. Default: 1."
+    ),
+]
 ChannelOption: TypeAlias = Annotated[
     int | Literal["mean", "max"],
     Parameter(

@@ -18,7 +18,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from ..files import is_device
+from ..files import RealPaths, is_device
 from .common import UsageError
 
 OverwriteOption: TypeAlias = Annotated[
@@ -51,20 +51,21 @@ def require_writable(
     overwrite: bool = False,
 ) -> None:
     """UsageError where one of ``paths`` may not be written; ``option`` names them, ``inputs`` are what is read."""
-    read = {os.path.realpath(given) for given in inputs}
+    real = RealPaths()
+    read = {real(given) for given in inputs} if not overwrite else set()
     for path in paths:
         if path is not None:
-            _require_writable(option, os.fspath(path), read, overwrite)
+            _require_writable(option, os.fspath(path), real(path) in read, overwrite)
 
 
-def _require_writable(option: str, name: str, read: set[str], overwrite: bool) -> None:
+def _require_writable(option: str, name: str, is_input: bool, overwrite: bool) -> None:
     if os.path.isdir(name):
         raise UsageError(f"{option}: got the folder {name!r}, allowed: a file")
     if overwrite or is_device(name):
         return
-    if os.path.realpath(name) in read:
+    if is_input:
         raise UsageError(f"{option}: {name!r} is also an input; allowed: another name, or --overwrite")
-    if Path(name).suffix.lower() in _recordings_suffixes():
+    if os.path.splitext(name)[1].lower() in _recordings_suffixes():
         raise UsageError(f"{option}: {name!r} has a recording's suffix; allowed: another name, or --overwrite")
     if os.path.exists(name) and not written_by_us(name):
         raise UsageError(f"{option}: {name!r} exists and may not be ours; allowed: another name, or --overwrite")

@@ -10,13 +10,13 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
-from ..audio.clock import any_known
+from ..audio.clock import from_name, start_of
 from ..events.parquet import require_pyarrow
 from ..events.result import Result
 from ..events.scores import write_scores
 from ..events.writers import FORMATS, OF_ONE, SUFFIXES, TIMED, Format
-from ..files import is_device
-from .common import UsageError, count, say
+from ..files import RealPaths, is_device
+from .common import Patience, UsageError, count, say
 from .discover import Recording
 from .outputs import require_writable
 from .places import FolderPlace, OneFile, Place, StreamPlace
@@ -63,7 +63,7 @@ class Sink(AbstractContextManager["Sink"]):
         width = max((len(r.path) for r in recordings), default=0)
         self._place: Place
         if times is None and folder is None and form in (*TIMED, "raven"):
-            times = any_known(r.path for r in recordings)
+            times = any_clock([r.path for r in recordings])
         if folder:
             self._place = FolderPlace(folder, _targets(recordings, folder, form), form)
         elif file and not is_device(file):
@@ -71,9 +71,10 @@ class Sink(AbstractContextManager["Sink"]):
         else:
             self._place = StreamPlace(file, form, width, bool(times))
         self._scores = _targets(recordings, Path(scores), "tsv") if scores else {}
-        written = {os.path.realpath(target) for _, target in self._place.outputs()}
+        real = RealPaths()
+        written = {real(target) for _, target in self._place.outputs()} if scores else set()
         for target in self._scores.values():
-            if os.path.realpath(target) in written:
+            if real(target) in written:
                 raise UsageError(f"--scores: {target} would be events, too, allowed: another folder than --output's")
         if resume and overwrite:
             raise UsageError("--resume: got --overwrite, too, allowed: one of them")
@@ -138,6 +139,18 @@ class Sink(AbstractContextManager["Sink"]):
         )
 
 
+def any_clock(paths: list[str]) -> bool:
+    """Whether it is known of any recording when it began: by their names, which costs little, then by their headers."""
+    if any(from_name(path) and os.path.isfile(path) for path in paths):
+        return True
+    told = Patience("looking for times of day in headers")
+    for done, path in enumerate(paths):
+        told(done)
+        if start_of(path):
+            return True
+    return False
+
+
 def _default_format(folder: Path | None, file: str | None) -> Format:
     if folder:
         return "csv"
@@ -152,7 +165,7 @@ def _default_format(folder: Path | None, file: str | None) -> Format:
 def _targets(recordings: list[Recording], folder: Path, form: Format) -> dict[str, Path]:
     """The file of each recording: its name with the format's suffix, below the folder as it was found below its own."""
     suffix = SUFFIXES[form]
-    short = {r.path: folder / PurePath(r.name).with_suffix(suffix) for r in recordings}
+    short = {r.path: folder / (os.path.splitext(r.name)[0] + suffix) for r in recordings}
     uses = Counter(short.values())
     taken: dict[Path, str] = {}
     for path, name in ((r.path, r.name) for r in recordings):

@@ -11,9 +11,12 @@ import pytest
 import soundfile
 
 from mtfa_fast.audio import clock
+from mtfa_fast.commands.sink import any_clock
 from tests.audio.odd import RATE, encode, wave
 
 MORNING = datetime(2024, 1, 31, 5, 45)
+MORNING_SAMPLES = (5 * 3600 + 45 * 60) * RATE
+QUARTER = MORNING.replace(microsecond=250_000)  # 2000 samples later
 
 
 def zone(hours: float) -> timezone:
@@ -98,14 +101,14 @@ def broadcast(
     [
         (broadcast(b"2024-01-31", b"05:45:00"), MORNING),
         (broadcast(b"2024:01:31", b"05-45-00", behind=True), MORNING),
-        (broadcast(b"2024-01-31", b"05:45:00", 1, endian="BIG"), MORNING),
+        (broadcast(b"2024-01-31", b"05:45:00", MORNING_SAMPLES + 2_000, endian="BIG"), QUARTER),
         # The fraction of a second, where both speak of the same one; a place in an editor's project does not.
         (
-            broadcast(b"2024-01-31", b"05:45:00", (5 * 3600 + 45 * 60) * RATE + 2_000),
+            broadcast(b"2024-01-31", b"05:45:00", MORNING_SAMPLES + 2_000),
             MORNING.replace(microsecond=250_000),
         ),
         (broadcast(b"2024-01-31", b"05:45:00", 3600 * RATE), MORNING),
-        (broadcast(b"2024-01-31", b"", (5 * 3600 + 45 * 60) * RATE), MORNING),
+        (broadcast(b"2024-01-31", b"", MORNING_SAMPLES), MORNING),
         (broadcast(b"2024-01-31", b""), None),
         (broadcast(b"", b"05:45:00", 3600 * RATE), None),
         (broadcast(b"0000-00-00", b"00:00:00"), None),
@@ -126,13 +129,13 @@ def test_broadcast_wavs(tmp_path: Path, content: bytes, expected: datetime | Non
     named = tmp_path / "20200101_010101.wav"
     named.write_bytes(content)
     assert clock.start_of(named) == (expected or datetime(2020, 1, 1, 1, 1, 1))
-    assert clock.any_known([path, path]) is (expected is not None) and clock.any_known([path, named])
+    assert any_clock([str(path), str(path)]) is (expected is not None) and any_clock([str(path), str(named)])
 
 
 def test_what_is_no_file_has_no_clock(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "20240131_054500.wav")
     for name in ("20240131_054500.wav", "20240131_054501.wav", "-"):
-        assert clock.start_of(tmp_path / name) is None and not clock.any_known([tmp_path / name])
+        assert clock.start_of(tmp_path / name) is None and not any_clock([str(tmp_path / name)])
 
 
 @pytest.mark.parametrize(
