@@ -85,7 +85,7 @@ class Archive:
         content = self.folder.read(RUN)
         if content is None:
             self._require_empty()
-            self.folder.write(json.dumps({"format": FORMAT, "settings": settings}, indent=1).encode(), RUN)
+            self._begin(settings)
             return
         try:
             run = json.loads(content)
@@ -95,11 +95,17 @@ class Archive:
         if not isinstance(before, dict):
             raise ValueError(f"destination: {self.folder.at(RUN)} is of no run of this version; allowed: another place")
         changed = sorted(name for name in settings.keys() | before.keys() if settings.get(name) != before.get(name))
-        if changed:
+        if changed and not self.finished():  # of a run that came to nothing, perhaps because of them
+            self.forget_work()
+            self._begin(settings)
+        elif changed:
             raise ValueError(
                 f"destination: {self.folder.name} was made with other {', '.join(changed)}; "
                 "allowed: the same, or another place"
             )
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        self.folder.write(json.dumps({"format": FORMAT, "settings": settings}, indent=1).encode(), RUN)
 
     def _require_empty(self) -> None:
         import pyarrow.fs as pafs

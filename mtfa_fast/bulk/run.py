@@ -24,6 +24,7 @@ from .worker import Report, Worker
 if TYPE_CHECKING:
     from ..engine.cpu import Precision
 
+MEMORY = 0.25  # GB of a recording's frames that stay in memory, 40 minutes: many workers share a machine
 GPU_CPUS = 4  # of a worker with a GPU, which decode for it
 LOCAL_JOBS, REMOTE_JOBS = 2, 4  # recordings of a worker at a time: decoding one, or waiting for its store
 _MOST_BLOCKS = 10_000  # of Ray Data's input; beyond, partitions go in groups
@@ -58,6 +59,7 @@ def detect(
     precision: Precision = "auto",
     channel: Channel = "mean",
     threshold: float | Mapping[str, float] | None = None,
+    memory: float | None = None,
     partition_files: int = PARTITION_FILES,
     filesystem: Any = None,
     begun: Begun | None = None,
@@ -68,7 +70,7 @@ def detect(
     Both are paths or URIs (``s3://bucket/folder``), or paths on ``filesystem``, of pyarrow or fsspec. ``address``: None
     for a Ray of this process on this machine, ``"auto"`` or ``"HOST:PORT"`` for a cluster, where package and paths must
     be the same on every node. ``cpus``: of a worker, and as many threads; default 1, with ``device="cuda"``, which asks
-    for a GPU each, 4. ``workers``: default, as many as fit. The same call goes on with what an earlier one did not
+    for a GPU each, 4. ``workers``: default, as many as fit. ``memory``: as of the detector, default 0.25. The same call goes on with what an earlier one did not
     finish, and hears what is new, what changed and what could not be read then. ``begun`` and ``heard`` are called
     before the first partition and after each. Raises ValueError naming an argument, ConnectionError for an address
     where no Ray is, ImportError, OSError, RuntimeError where a worker fails for another reason than its recording.
@@ -79,6 +81,7 @@ def detect(
     require_int("cpus", cpus, 1)
     if workers is not None:
         require_int("workers", workers, 1)
+    require(memory is None or device == "cpu", "memory", memory, "none with device 'cuda'")
     require_channel(channel)
     ray()
     require_reachable(address)
@@ -103,8 +106,9 @@ def detect(
         summary.before = max(0, summary.listed - sum(task.files for task in tasks))
         del found  # 100 bytes a recording
         if tasks:
-            threads = {"threads": cpus} if device == "cpu" else {}
-            options = {"device": device, "precision": precision, "channel": channel, **threads}
+            options: dict[str, Any] = {"device": device, "precision": precision, "channel": channel}
+            if device == "cpu":
+                options |= {"threads": cpus, "memory": MEMORY if memory is None else memory}
             jobs = max(LOCAL_JOBS if here.local else REMOTE_JOBS, cpus if device == "cuda" else 0)
             made = {"archive": archive, "source": here, "weights": loaded, "jobs": jobs, "options": options}
             gpus = int(device == "cuda")

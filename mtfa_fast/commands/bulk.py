@@ -35,6 +35,13 @@ def bulk(
     threshold: ThresholdOption = None,
     channel: ChannelOption = "mean",
     precision: PrecisionOption = "auto",
+    memory: Annotated[
+        float | None,
+        Parameter(
+            help="GB of a recording's frames (100 kB a second) that a worker keeps in memory; those of a longer one go to "
+            "a temporary file. Default: 0.25."
+        ),
+    ] = None,
     partition: Annotated[
         int | None, Parameter(help="Recordings kept at a time, which is what a killed worker loses; default: 1000.")
     ] = None,
@@ -67,6 +74,7 @@ def bulk(
                 precision=precision,
                 channel=channel,
                 threshold=levels,
+                memory=memory,
                 begun=lambda summary, pool: told.begin(summary, pool, stack),
                 heard=told.add,
                 **options,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtfa_fast.bulk import listing, plan, storage
-from mtfa_fast.bulk.archive import Archive
+from mtfa_fast.bulk.archive import Archive, part
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -59,10 +59,15 @@ def test_a_destination_is_gone_on_with_only_as_it_was(tmp_path: Path) -> None:
         made(tmp_path / "theirs.txt").begin({})
     made(tmp_path / "out").begin({"weights": "1", "precision": "auto", "decisions": [{"a": (1, 2)}]})
     made(tmp_path / "out").begin({"weights": "1", "precision": "auto", "decisions": [{"a": (1, 2)}]})
+    (tmp_path / "out" / "files").mkdir()
+    (tmp_path / "out" / "files" / part(7)).touch()
     with pytest.raises(ValueError, match=r"was made with other source, weights; allowed: the same, or another place"):
         made(tmp_path / "out").begin({"weights": "2", "precision": "auto", "decisions": [{"a": [1, 2]}], "source": ""})
     assert json.loads((tmp_path / "out" / "_run.json").read_text())["settings"]["weights"] == "1"
-    assert os.listdir(tmp_path / "out") == ["_run.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["_run.json", "files"]
+    (tmp_path / "out" / "files" / part(7)).unlink()
+    made(tmp_path / "out").begin({"weights": "2"})  # nothing was finished
+    assert json.loads((tmp_path / "out" / "_run.json").read_text())["settings"] == {"weights": "2"}
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
