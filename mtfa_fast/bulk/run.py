@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,12 @@ def detect(
     Both are paths or URIs (``s3://bucket/folder``), or paths on ``filesystem``, of pyarrow or fsspec. ``address``: None
     for a Ray of this process on this machine, ``"auto"`` or ``"HOST:PORT"`` for a cluster, where package and paths must
     be the same on every node. ``cpus``: of a worker, and as many threads; default 1, with ``device="cuda"``, which asks
-    for a GPU each, 4. ``workers``: default, as many as fit. ``memory``: as of the detector, default 0.25. The same call goes on with what an earlier one did not
-    finish, and hears what is new, what changed and what could not be read then. ``begun`` and ``heard`` are called
-    before the first partition and after each. Raises ValueError naming an argument, ConnectionError for an address
-    where no Ray is, ImportError, OSError, RuntimeError where a worker fails for another reason than its recording.
+    for a GPU each, 4. ``workers``: default, as many as fit. ``memory``: as of the detector, default 0.25. ``begun`` and
+    ``heard`` are called before the first partition and after each.
+
+    The same call goes on with what an earlier one did not finish, and hears what is new, what changed and what could
+    not be read then. Raises ValueError naming an argument, ConnectionError for an address where no Ray is, ImportError,
+    OSError, RuntimeError where a worker fails for another reason than its recording.
     """
     require(device in ("cpu", "cuda"), "device", device, "'cpu', 'cuda'")
     require_int("partition_files", partition_files, 1)
@@ -89,38 +92,40 @@ def detect(
     loaded = Weights.load(path)
     loaded = dataclasses.replace(loaded, config=decide(loaded.config, threshold=threshold))
     here, archive = folder("source", source, filesystem), Archive(folder("destination", destination, filesystem))
-    found = listing.recordings(here)
-    archive.begin(
-        {
-            "source": here.name,
-            "weights": file_digest(path),
-            "decisions": [asdict(c) for c in loaded.config.classes],
-            "device": device,
-            "precision": precision,
-            "channel": channel,
-        }
-    )
-    summary = Summary(found.table.num_rows, found.skipped, found.problems)
-    with archive.alone():
-        tasks = plan(archive, found.table, partition_files)
-        summary.before = max(0, summary.listed - sum(task.files for task in tasks))
-        del found  # 100 bytes a recording
-        if tasks:
-            options: dict[str, Any] = {"device": device, "precision": precision, "channel": channel}
-            if device == "cpu":
-                options |= {"threads": cpus, "memory": MEMORY if memory is None else memory}
-            jobs = max(LOCAL_JOBS if here.local else REMOTE_JOBS, cpus if device == "cuda" else 0)
-            made = {"archive": archive, "source": here, "weights": loaded, "jobs": jobs, "options": options}
-            gpus = int(device == "cuda")
-            try:
-                with cluster(address, workers, cpus, gpus) as pool:
-                    if begun:
-                        begun(summary, min(pool, len(tasks)))
-                    _work(tasks, made, min(pool, len(tasks)), cpus, gpus, summary, heard)
-            except KeyboardInterrupt:
-                archive.forget_begun()
-                raise
-        archive.forget_work()
+    settings = {
+        "source": here.name,
+        "weights": file_digest(path),
+        "decisions": [asdict(c) for c in loaded.config.classes],
+        "device": device,
+        "precision": precision,
+        "channel": channel,
+    }
+    options: dict[str, Any] = {"device": device, "precision": precision, "channel": channel}
+    if device == "cpu":
+        options |= {"threads": cpus, "memory": MEMORY if memory is None else memory}
+    jobs = max(LOCAL_JOBS if here.local else REMOTE_JOBS, cpus if device == "cuda" else 0)
+    made = {"archive": archive, "source": here, "weights": loaded, "jobs": jobs, "options": options}
+    gpus = int(device == "cuda")
+    try:
+        with ExitStack() as stack:
+            # A cluster first, because it may not be there; a Ray of our own last, because it takes seconds to start.
+            pool = stack.enter_context(cluster(address, workers, cpus, gpus)) if address else 0
+            found = listing.recordings(here)
+            archive.begin(settings)
+            stack.enter_context(archive.alone())
+            summary = Summary(found.table.num_rows, found.skipped, found.problems)
+            tasks = plan(archive, found.table, partition_files)
+            summary.before = max(0, summary.listed - sum(task.files for task in tasks))
+            del found  # 100 bytes a recording
+            if tasks:
+                pool = min(pool or stack.enter_context(cluster(None, workers, cpus, gpus)), len(tasks))
+                if begun:
+                    begun(summary, pool)
+                _work(tasks, made, pool, cpus, gpus, summary, heard)
+            archive.forget_work()
+    except KeyboardInterrupt:
+        archive.forget_begun()
+        raise
     return summary
 
 

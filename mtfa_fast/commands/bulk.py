@@ -38,8 +38,8 @@ def bulk(
     memory: Annotated[
         float | None,
         Parameter(
-            help="GB of a recording's frames (100 kB a second) that a worker keeps in memory; those of a longer one go to "
-            "a temporary file. Default: 0.25."
+            help="GB of a recording's frames (100 kB a second) that a worker keeps in memory; those of a longer one go "
+            "to a temporary file. Default: 0.25."
         ),
     ] = None,
     partition: Annotated[

@@ -67,6 +67,7 @@ def test_addresses(
     assert "something else answers there" in said(f"127.0.0.1:{something_else}")
     assert "allowed: auto, or HOST:PORT" in said("ray://127.0.0.1:10001")
     assert "allowed: auto, or HOST:PORT" in said("head")
+    assert "no Ray at 'auto': Could not find any running Ray instance" in said("auto")
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed}")
     assert "Connection refused" in said("auto")
 
