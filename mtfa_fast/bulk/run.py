@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ MEMORY = 0.25  # GB of a recording's frames that stay in memory, 40 minutes: man
 GPU_CPUS = 4  # of a worker with a GPU, which decode for it
 LOCAL_JOBS, REMOTE_JOBS = 2, 4  # recordings of a worker at a time: decoding one, or waiting for its store
 _MOST_BLOCKS = 10_000  # of Ray Data's input; beyond, partitions go in groups
+_RAISED = re.compile(r"^(?!ray\.)\w[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 Heard = Callable[[Report, int, int], None]  # a partition's report; bytes heard so far, and in all
 Begun = Callable[["Summary", int], None]  # what there is to do, and by how many workers
 
@@ -164,9 +166,10 @@ def _work(
                 if heard:
                     heard(report, done, total)
         except ray().exceptions.RayError as error:
-            raise RuntimeError(f"a worker failed: {_last_words(error)}") from error
+            raise RuntimeError(f"a worker failed: {_first_cause(error)}") from error
 
 
-def _last_words(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _first_cause(error: BaseException) -> str:
+    """Of an error as Ray tells it, with the worker's traceback: what was raised first."""
+    raised = _RAISED.findall(str(error))
+    return raised[0] if raised else str(error).strip().partition("\n")[0] or type(error).__name__
