@@ -97,7 +97,7 @@ def detect(
     settings = {
         "source": here.name,
         "weights": file_digest(path),
-        "decisions": [asdict(c) for c in loaded.config.classes],
+        "decisions": [c.to_dict() for c in loaded.config.classes],
         "device": device,
         "precision": precision,
         "channel": channel,
