@@ -15,6 +15,8 @@ namespace mtfa {
 namespace {
 
 constexpr int64_t kBlock = FrameStore::kBlockFrames;
+// Every other step of the kernel goes through the weights backwards: a block must begin as the whole would go on there.
+static_assert(kBlock % 2 == 0);
 
 }  // namespace
 
@@ -111,17 +113,15 @@ void SpilledRecurrent::direction(int layer, int direction, int64_t frames) {
   std::vector<float*> gate_rows(kBlock), state_rows(kBlock);
   for (int64_t t = 0; t < kBlock; ++t) gate_rows[t] = gates + t * 3 * h, state_rows[t] = states + t * h;
   std::vector<float> carried(h);
-  int64_t steps = 0;
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t block = direction ? blocks - 1 - i : i;
     const int64_t rows = std::min(kBlock, frames - block * kBlock);
     file_.read(gates + direction * 3 * h, rows * 3 * h, gates_at(block, direction));
     w.directions[layer][direction].run(direction, gate_rows.data(), state_rows.data(), rows, w.hidden, w.kernels,
-                                       carried.data(), steps);
+                                       carried.data());
     std::copy_n(state_rows[direction ? 0 : rows - 1] + direction * h, h, carried.data());
     // A whole block, so that it can be read as one.
     file_.write(states + direction * h, kBlock * h, states_at(block, direction));
-    steps += rows;
   }
 }
 

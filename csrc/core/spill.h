@@ -48,7 +48,7 @@ class SpillFile {
 class SpilledRecurrent {
  public:
   SpilledRecurrent(std::shared_ptr<const RecurrentWeights> weights, const std::string& folder);
-  // As Recurrent's: frames come in order, and those of earlier blocks are complete.
+  // As Recurrent's: frames come in order, and those of earlier blocks are complete; an even number of them in all.
   float* projected(int64_t frame);
   void run(int64_t frames, int64_t count, float* out, ThreadPool& pool);
 

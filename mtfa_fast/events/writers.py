@@ -183,11 +183,15 @@ def to_dict(result: Result) -> dict[str, Any]:
 
 
 def write(results: Result | Iterable[Result], path: str | os.PathLike[str], form: Format) -> None:
-    """Write one recording's result, or several in one table, to a file: complete or not at all."""
+    """Write one recording's result, or several in one table, to a file: complete or not at all.
+
+    Of a list, one known clock gives all of a table a column for times; of an iterator the first recording's.
+    """
     results = [results] if isinstance(results, Result) else results
     if form == "parquet":
         parquet.write(((r.source, r.events, r.start) for r in results), path)
         return
-    with write_beside(path) as file, Writer(file, form) as writer:
+    times = any(r.start for r in results) if isinstance(results, (list, tuple)) else None
+    with write_beside(path) as file, Writer(file, form, times=times) as writer:
         for result in results:
             writer.add(result)
