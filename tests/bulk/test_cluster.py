@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtfa_fast.bulk import cluster
+from mtfa_fast.bulk import cluster, run
 from mtfa_fast.commands.cli import main
 from tests.face import make_weights
 
@@ -71,7 +71,10 @@ def test_addresses(
     with monkeypatch.context() as patch:
         patch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed}")
         assert "Connection refused" in said("auto")
+    # As Ray says it where none runs; on this machine one may.
     monkeypatch.setattr(cluster, "_start", start)
+    text = "Could not find any running Ray instance. Please specify the one to connect to by setting `--address`"
+    monkeypatch.setattr(cluster.ray(), "init", lambda **_: (_ for _ in ()).throw(ConnectionError(text)))
     assert "no Ray at 'auto': Could not find any running Ray instance" in said("auto")
 
 
@@ -106,3 +109,19 @@ def test_workers_fit_into_a_node() -> None:
         0,
     ]
     assert cluster._fits({"CPU": 8}, 1, 1) == 0
+
+
+def test_of_a_workers_failure_the_first_cause_is_told() -> None:
+    text = """\x1b[36mray::MapWorker(MapBatches(Worker)).submit()\x1b[39m (pid=1, ip=192.0.2.2)
+  File "worker.py", line 90, in work
+    raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+OSError: [Errno 28] No space left on device: '/out/events/part-00000001.parquet'
+
+The above exception was the direct cause of the following exception:
+
+ray.exceptions.UserCodeException: UDF failed to process a data block.
+Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).
+To change retry attempts, configure `ray.data.DataContext.get_current()`."""
+    said = run._first_cause(RuntimeError(text))
+    assert said == "OSError: [Errno 28] No space left on device: '/out/events/part-00000001.parquet'"
+    assert run._first_cause(RuntimeError("The actor died.\nWhy?")) == "The actor died."
