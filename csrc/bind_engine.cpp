@@ -134,6 +134,14 @@ std::vector<Array> push_live(const std::vector<LiveStream*>& streams, const std:
 }  // namespace
 
 void register_engine(py::module_& m) {
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const SpillError& e) {
+      const py::tuple arguments = py::make_tuple(e.code, e.what());
+      PyErr_SetObject(PyExc_OSError, arguments.ptr());
+    }
+  });
   m.def("fold", &folded, py::arg("tensors"),
         "The tensors of a weight file as the engines want them: batch norm folded in double precision, GRU biases "
         "joined; all float32.");
@@ -189,8 +197,11 @@ void register_engine(py::module_& m) {
       "Mono samples (n,) for each of some different streams -> the probabilities (frames, classes) that became final.");
 
   py::class_<Stream>(m, "Stream", "One recording in blocks of any size; not for several threads at once.")
-      .def(py::init([](std::shared_ptr<Engine> engine) { return std::make_unique<Stream>(std::move(engine)); }),
-           py::arg("engine"))
+      .def(py::init([](std::shared_ptr<Engine> engine, int64_t memory, const std::string& folder) {
+             return std::make_unique<Stream>(std::move(engine), MemoryLimit{memory, folder});
+           }),
+           py::arg("engine"), py::arg("memory"), py::arg("folder"),
+           "Frames beyond `memory` bytes are kept in a file in `folder`; OSError where it cannot hold them.")
       .def(
           "push_samples",
           [](Stream& stream, const Array& samples, int threads) {

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _core
 from .arguments import require_int
+from .audio import clock
 from .audio import files as audio
 from .audio.levels import Channel, require_channel
 from .audio.sources import Source, is_open_file, name_of
@@ -33,6 +34,7 @@ Progress: TypeAlias = Callable[[str, float], None]
 Recording: TypeAlias = Source | np.ndarray
 Decision: TypeAlias = float | Mapping[str, float] | None
 T = TypeVar("T")
+P = TypeVar("P", bound=Source)
 DECISIONS = ("threshold", "filter_frames", "minimum_score")  # of Result.with_
 DEFAULT_WEIGHTS = "rare-events"
 DEFAULT_JOBS = 2  # one recording is decoded and finished while the other keeps the engine's threads busy
@@ -66,7 +68,9 @@ class Detector:
     ``precision``: ``"auto"``, ``"fp32"``, ``"bf16"``, on a GPU ``"fp16"`` too, on a CPU ``"int8"`` with weights that
     hold calibrated steps (``mtfa-fast quantize``). ``threads``: of the C++ engine, default the cores this process may
     use. ``channel``: what is heard of several channels, the ``"mean"``, one by its number from 0, or of each sample the
-    ``"max"``, that of largest magnitude. One detector may be used from several threads at once; pickled or copied it
+    ``"max"``, that of largest magnitude. ``memory``: of the C++ engine, how many GB of each recording's frames, 100 kB
+    a second, stay in memory, default 1; those of a longer one go to a temporary file, and OSError says if there is no
+    room. One detector may be used from several threads at once; pickled or copied it
     is made again of its weights, as process pools and Ray need. Raises
     ValueError naming a wrong argument, ImportError where the device needs torch and it is not installed.
     """
@@ -79,17 +83,21 @@ class Detector:
         precision: Precision = "auto",
         threads: int | None = None,
         channel: Channel = "mean",
+        memory: float | None = None,
     ) -> None:
         if not isinstance(weights, Weights):
             raise TypeError(
                 f"weights: got {type(weights).__name__}, allowed: Weights (from_pretrained takes a name or path)"
             )
         require_channel(channel)
-        self._made_of = (weights, {"device": device, "precision": precision, "threads": threads, "channel": channel})
+        self._made_of = (
+            weights,
+            {"device": device, "precision": precision, "threads": threads, "channel": channel, "memory": memory},
+        )
         self.config = weights.config
         self.channel = channel
         self._jobs = DEFAULT_JOBS if device == "cpu" else min(GPU_JOBS, _core.default_threads())
-        self.engine = make_engine(weights, device=device, precision=precision, threads=threads)
+        self.engine = make_engine(weights, device=device, precision=precision, threads=threads, memory=memory)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles hold the weights and arguments; the engine is made again where they are opened."""
@@ -105,12 +113,15 @@ class Detector:
         precision: Precision = "auto",
         threads: int | None = None,
         channel: Channel = "mean",
+        memory: float | None = None,
     ) -> Detector:
         """A detector from a weight file, the folder that holds it, or the name of weights that come with the package.
 
         Raises as :meth:`Weights.load` and :class:`Detector`.
         """
-        return cls(Weights.load(source), device=device, precision=precision, threads=threads, channel=channel)
+        return cls(
+            Weights.load(source), device=device, precision=precision, threads=threads, channel=channel, memory=memory
+        )
 
     @overload  # str is a Sequence of str, but the first signature takes it
     def __call__(  # type: ignore[overload-overlap]
@@ -140,9 +151,9 @@ class Detector:
         return results
 
     def detect_files(
-        self, paths: Iterable[AnyPath], *, jobs: int | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[AnyPath, Result | Exception]]:
-        """Each path with its result, or with the error that kept it from having one; in the order given.
+        self, paths: Iterable[P], *, jobs: int | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[P, Result | Exception]]:
+        """Each path (or open binary file) with its result, or with the error that kept it from having one; in order.
 
         ``jobs`` recordings are worked on at a time, so that one is decoded while another is computed; default 2,
         with a GPU one for each core, where those that end together share a batch.
@@ -264,7 +275,8 @@ class Detector:
                 samples += len(block)
                 progress(source, len(block) / rate)
         assert stream is not None, "audio has at least one sample or raises"
-        return Result(stream.finish(), self.config, source, samples / rate)
+        start = clock.start_of(recording) if isinstance(recording, (str, os.PathLike)) else None
+        return Result(stream.finish(), self.config, source, samples / rate, start)
 
 
 def _made_again(cls: type[Detector], weights: Weights, options: dict[str, Any]) -> Detector:
@@ -287,12 +299,15 @@ def _open(
     return "array", (block for block in [wave])
 
 
-def make_engine(weights: Weights, *, device: str, precision: Precision, threads: int | None) -> Engine:
+def make_engine(
+    weights: Weights, *, device: str, precision: Precision, threads: int | None, memory: float | None = None
+) -> Engine:
     """The engine for a device; arguments and errors as of :class:`Detector`."""
     if device == "cpu":
-        from .engine.cpu import CpuEngine
+        from .engine.cpu import MEMORY, CpuEngine
 
-        return CpuEngine(weights, precision=precision, threads=threads)
+        limit = MEMORY if memory is None else memory
+        return CpuEngine(weights, precision=precision, threads=threads, memory=limit)
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
         raise ValueError(f"device: got {device!r}, allowed: 'cpu', 'cuda', 'cuda:0', ...")
     with needs("torch", f"device {device!r} needs"):
@@ -307,8 +322,9 @@ def make_engine(weights: Weights, *, device: str, precision: Precision, threads:
             else "is built without CUDA"
         )
         raise ValueError(f"device: got {device!r}, but torch {torch.__version__} {found}")
-    if threads is not None:
-        raise ValueError(f"threads: got {threads} with device {device!r}, allowed: none")
+    for name, given in (("threads", threads), ("memory", memory)):
+        if given is not None:
+            raise ValueError(f"{name}: got {given} with device {device!r}, allowed: none")
     return GpuEngine(weights, device=device, precision=precision)
 
 

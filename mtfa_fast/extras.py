@@ -12,6 +12,8 @@ _EXTRAS = {  # package: what it is called, extra
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "av": ("PyAV", "av"),
     "sounddevice": ("sounddevice", "live"),
+    "pyarrow": ("pyarrow", "parquet"),
+    "ray": ("Ray", "bulk"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 _NAME_BYTES = 255  # of one file name, on every file system in use
-_TEMPORARY = ".mtfa-"
+TEMPORARY = ".mtfa-"
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         return
     target = Path(os.path.realpath(path))  # a link keeps pointing at what it pointed at
     # A name of its own, not the target's and more: that may be as long as a name can be.
-    temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(4)}.part")
     try:
         # Not tempfile: its files are readable by the owner only, and the umask cannot be read without a race.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -48,6 +48,11 @@ def write_beside(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             # A full disk, a name that is too long: of the file that was wanted, not of the one beside it.
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
+
+
+def encoded(text: str) -> bytes:
+    """As every file of ours is written: a name that is not UTF-8 is only a name."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], content: object) -> None:
@@ -75,8 +80,23 @@ def beside(path: Path, mark: str, suffix: str | None = None) -> Path:
 
 def remove_temporaries(folder: Path) -> None:
     """What :func:`write_beside` left in ``folder`` when its process was killed. Only where nobody else writes."""
-    for path in folder.glob(f"{_TEMPORARY}*.part"):
+    for path in folder.glob(f"{TEMPORARY}*.part"):
         path.unlink(missing_ok=True)
+
+
+class RealPaths:
+    """``os.path.realpath`` of many files in few folders: each folder is resolved once, which is most of the work."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: str | os.PathLike[str]) -> str:
+        folder, name = os.path.split(os.fspath(path))
+        if name in ("", ".", "..") or os.path.islink(path):
+            return os.path.realpath(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
 
 
 def is_hidden(path: PurePath) -> bool:

@@ -49,7 +49,7 @@ def test_every_call_form_gives_the_events(detector: Detector, tmp_path: Path) ->
     assert (result.source, result.duration, result.config) == (str(path), 3.0, CONFIG)
     assert result.probabilities.shape == (CONFIG.features.frame_count(len(wave)), 2)
     assert detector([]) == []
-    assert detector.engine.options == {"device": "cpu", "precision": "auto", "threads": 3}  # type: ignore[attr-defined]
+    assert detector.engine.options == {"device": "cpu", "precision": "auto", "threads": 3, "memory": None}  # type: ignore[attr-defined]
 
 
 def test_other_rates_are_converted(detector: Detector, tmp_path: Path) -> None:

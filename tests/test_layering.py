@@ -22,7 +22,7 @@ LEVELS: tuple[set[str], ...] = (
     {"engine"},
     {"live"},
     {"checking", "detector", "training"},
-    {"experiments", "export", "measuring", "visualization"},
+    {"bulk", "experiments", "export", "measuring", "visualization"},
     {"commands"},
     {"__main__"},
 )

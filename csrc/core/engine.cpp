@@ -122,10 +122,12 @@ void Engine::recurrent(const float* vectors, int64_t frames, float* out, ThreadP
   give_back(std::move(state));
 }
 
-Stream::Stream(std::shared_ptr<const Engine> engine)
+Stream::Stream(std::shared_ptr<const Engine> engine, std::optional<MemoryLimit> limit)
     : engine_(std::move(engine)),
       state_(engine_->take()),
-      feed_(*engine_->log_mel_, engine_->mean_, engine_->std_, *state_->trunk, [](int64_t, ThreadPool&) {}) {}
+      feed_(*engine_->log_mel_, engine_->mean_, engine_->std_, *state_->trunk, [](int64_t, ThreadPool&) {}) {
+  if (limit) state_->recurrent.limit(std::move(*limit));
+}
 
 Stream::~Stream() { engine_->give_back(std::move(state_)); }
 

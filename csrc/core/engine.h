@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,9 @@ class Engine {
 // One recording, in blocks of any size. Not for several threads at once.
 class Stream {
  public:
-  explicit Stream(std::shared_ptr<const Engine> engine);
+  // With a limit, what is more goes to a temporary file; the numbers are the same. A SpillError then comes out of
+  // pushing or of probabilities(), and the stream is of no more use.
+  explicit Stream(std::shared_ptr<const Engine> engine, std::optional<MemoryLimit> limit = {});
   ~Stream();
   void push_samples(const float* samples, int64_t count, ThreadPool& pool) { feed_.samples(samples, count, pool); }
   void push_log_mel(const float* rows, int64_t count, ThreadPool& pool) { feed_.log_mel(rows, count, pool); }

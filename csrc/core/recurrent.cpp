@@ -90,6 +90,25 @@ void RecurrentWeights::head(const float* states, float* out, int64_t rows, Threa
 Recurrent::Recurrent(std::shared_ptr<const RecurrentWeights> weights)
     : weights_(std::move(weights)), gates_(6 * weights_->hidden), states_(2 * weights_->hidden) {}
 
+void Recurrent::limit(MemoryLimit limit) {
+  const int64_t block = FrameStore::kBlockFrames * (gates_.columns() + states_.columns()) * int64_t{sizeof(float)};
+  most_frames_ = std::max<int64_t>(limit.bytes / block, 2) * FrameStore::kBlockFrames;
+  folder_ = std::move(limit.folder);
+}
+
+float* Recurrent::projected(int64_t frame) {
+  if (!spilled_ && frame >= most_frames_) {
+    auto spilled = std::make_unique<SpilledRecurrent>(weights_, folder_);
+    constexpr int64_t kBlock = FrameStore::kBlockFrames;
+    for (int64_t first = 0; first < most_frames_; first += kBlock) {
+      std::copy_n(gates_.row(first), kBlock * gates_.columns(), spilled->projected(first));
+    }
+    spilled_ = std::move(spilled);
+    gates_.keep_blocks(0);
+  }
+  return spilled_ ? spilled_->projected(frame) : gates_.row(frame);
+}
+
 void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
   const RecurrentWeights& w = *weights_;
   std::vector<float*> gates(frames), states(frames);
@@ -100,6 +119,7 @@ void Recurrent::layer(int index, int64_t frames, ThreadPool& pool) {
 }
 
 void Recurrent::run(int64_t frames, int64_t count, float* out, ThreadPool& pool) {
+  if (spilled_) return spilled_->run(frames, count, out, pool);
   const RecurrentWeights& w = *weights_;
   constexpr int64_t kBlock = FrameStore::kBlockFrames;  // rows of one block stand one after another
   layer(0, frames, pool);
@@ -116,6 +136,8 @@ void Recurrent::shrink() {
   constexpr size_t kKept = 4;  // blocks: some 80 seconds
   gates_.keep_blocks(kKept);
   states_.keep_blocks(kKept);
+  most_frames_ = INT64_MAX;
+  spilled_.reset();
 }
 
 }  // namespace mtfa

@@ -8,6 +8,7 @@
 #include "core/bigru.h"
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
+#include "core/spill.h"
 #include "core/thread_pool.h"
 #include "core/weights.h"
 
@@ -52,19 +53,25 @@ class RecurrentWeights {
 class Recurrent {
  public:
   explicit Recurrent(std::shared_ptr<const RecurrentWeights> weights);
-  // Where the first layer's projected input of `frame` goes: (6 * hidden), a block of frames contiguous.
-  float* projected(int64_t frame) { return gates_.row(frame); }
+  // Of the next recording; without a limit all frames stay in memory. At least two blocks of frames do.
+  void limit(MemoryLimit limit);
+  // Where the first layer's projected input of `frame` goes: (6 * hidden), a block of frames contiguous. Frames come in
+  // order. Throws SpillError.
+  float* projected(int64_t frame);
   // Runs over `frames` projected frames; writes the probabilities (count, classes) of the first `count`.
   void run(int64_t frames, int64_t count, float* out, ThreadPool& pool);
   // After run(): what the last layer made of `frame` in one direction, (hidden).
   const float* state(int64_t frame, int direction) { return states_.row(frame) + direction * weights_->hidden; }
-  // Gives memory of long recordings back.
+  // Gives memory of long recordings back, and forgets the limit.
   void shrink();
 
  private:
   void layer(int index, int64_t frames, ThreadPool& pool);
   std::shared_ptr<const RecurrentWeights> weights_;
   FrameStore gates_, states_;
+  int64_t most_frames_ = INT64_MAX;  // in memory
+  std::string folder_;
+  std::unique_ptr<SpilledRecurrent> spilled_;  // has all frames, once there are more
 };
 
 }  // namespace mtfa

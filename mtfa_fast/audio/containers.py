@@ -66,18 +66,40 @@ def examine(file: BinaryIO, size: int) -> Mended | None:
     """
     file.seek(0)
     head = file.read(40)
-    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _wave(file, size, _RIFF, 12)
-    if head[:4] == b"RIFX" and head[8:12] == b"WAVE":
-        return _wave(file, size, _RIFX, 12)
-    if head[:16] == _W64_RIFF and head[24:40] == _W64_WAVE:
-        return _wave(file, size, _W64, 40)
+    if wave := _wave_form(head):
+        return _wave(file, size, *wave)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(file, size, head[8:12])
     if head[:4] == b"caff":
         return _caf(file, size)
     if head[:4] in (b".snd", b"dns."):
         return _au(head, size)
+    return None
+
+
+def chunk(file: BinaryIO, size: int, wanted: bytes) -> tuple[bytes, str] | None:
+    """The first bytes of a WAV's first chunk of that name, and their order, ``"<"`` or ``">"``; None without one.
+
+    Behind samples whose size stands in another chunk (RF64) none is found.
+    """
+    file.seek(0)
+    if wave := _wave_form(file.read(40)):
+        form, begin = wave
+        for name, first, stated in _chunks(file, form, begin, size):
+            if name[:4] == wanted:
+                file.seek(first)
+                return file.read(min(stated, _KEPT)), form.size[0]
+    return None
+
+
+def _wave_form(head: bytes) -> tuple[_Form, int] | None:
+    """How a WAV of this head writes its chunks, and where the first one begins; None for another format."""
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return _RIFF, 12
+    if head[:4] == b"RIFX" and head[8:12] == b"WAVE":
+        return _RIFX, 12
+    if head[:16] == _W64_RIFF and head[24:40] == _W64_WAVE:
+        return _W64, 40
     return None
 
 

@@ -16,6 +16,14 @@ _SUFFIXES = """
 SUFFIXES = frozenset(_SUFFIXES.split())
 
 
+def no_recording(name: str) -> str:
+    """Why a search passes over a file of that name; empty for a recording's."""
+    suffix = os.path.splitext(name)[1].lower()
+    if is_hidden(PurePath(name)):
+        return "hidden"
+    return "" if suffix in SUFFIXES else f"not audio ({suffix or 'no suffix'})"
+
+
 def walk(
     folder: str | os.PathLike[str],
     *,

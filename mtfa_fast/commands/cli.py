@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
 from .bench import bench
+from .bulk import bulk
 from .common import UsageError, audio_warnings, say
 from .detect import detect
 from .evaluate import evaluate
@@ -43,6 +44,7 @@ app = App(
 _COMMANDS = (
     detect,
     listen,
+    bulk,
     train,
     evaluate,
     tune,

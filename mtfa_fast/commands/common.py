@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,19 @@ def usage_errors() -> Iterator[None]:
 def say(message: str) -> None:
     """One line for the person at the terminal; stdout is for results."""
     print(message, file=sys.stderr, flush=True)
+
+
+class Patience:
+    """Says what goes on where that takes long: after 2 s, and when it took twice as long. Call it with what is done."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._start, self._after = what, time.monotonic(), 2.0
+
+    def __call__(self, done: int) -> None:
+        taken = time.monotonic() - self._start
+        if taken >= self._after:
+            say(f"{self._what}: {done} so far")
+            self._after = 2 * taken
 
 
 @contextmanager

@@ -8,13 +8,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say
 from .discover import Recording, discover
-from .options import ChannelOption, DeviceOption, PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
+from .options import (
+    ChannelOption,
+    DeviceOption,
+    MemoryOption,
+    PrecisionOption,
+    StartOption,
+    ThreadsOption,
+    ThresholdOption,
+    WeightsOption,
+)
 from .outputs import OverwriteOption
 
 if TYPE_CHECKING:
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     from .sink import Sink
 
 LONG_SECONDS = 120.0  # of audio; below, no progress bar is worth its flicker
+MANY = 1000  # recordings, whose number is progress enough: their headers would be read for minutes first
 
 
 def detect(
@@ -37,7 +49,7 @@ def detect(
     *,
     weights: WeightsOption = "rare-events",
     format: Annotated[
-        Literal["table", "tsv", "csv", "json", "audacity"] | None,
+        Literal["table", "tsv", "csv", "json", "audacity", "raven", "parquet"] | None,
         Parameter(help="Default: by the suffix of --output; csv for a folder; a table on the terminal."),
     ] = None,
     output: Annotated[
@@ -47,10 +59,15 @@ def detect(
             help="A file for all recordings, or a folder (one that exists, or ends in a slash) for a file each.",
         ),
     ] = None,
+    scores: Annotated[
+        str | None,
+        Parameter(help="Folder for every frame's probabilities, a TSV of sed_scores_eval for each recording."),
+    ] = None,
     resume: Annotated[
         bool, Parameter(help="Go on with an interrupted run of the same command; ends with the same bytes.")
     ] = False,
     overwrite: OverwriteOption = False,
+    start: StartOption = None,
     threshold: ThresholdOption = None,
     channel: ChannelOption = "mean",
     recursive: Annotated[bool, Parameter(alias="-r", help="Search the folders below a folder, too.")] = False,
@@ -58,6 +75,7 @@ def detect(
         int | None, Parameter(alias="-j", help="Recordings worked on at a time; default: 2, with a GPU one a core.")
     ] = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "cpu",
 ) -> int:
@@ -79,23 +97,36 @@ def detect(
         if file.startswith("-") and file != "-":
             raise UsageError(f"Unknown option: {file} (a file of that name: ./{file})")
     found = discover(files, recursive=recursive)
-    try:
-        path = find(weights)
-        sink = Sink(found.recordings, output, format, inputs=[str(path)], overwrite=overwrite, resume=resume)
-        detector = Detector.from_pretrained(path, device=device, precision=precision, threads=threads, channel=channel)
-        levels = parse_thresholds(threshold or [], detector.config)
-        settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
-        settings["channel"] = channel
-        settings |= {"decisions": [c.to_dict() for c in decide(detector.config, threshold=levels).classes]}
-    except (ValueError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from error
     for problem in found.problems:
         say(f"error: {problem}")
     if len(files) > 1 or len(found.recordings) != 1 or found.skipped:
         say(f"found {found.describe()}")
+    try:
+        path = find(weights)
+        times = parse_start(start, len(found.recordings))
+        sink = Sink(
+            found.recordings,
+            output,
+            format,
+            inputs=[str(path)],
+            overwrite=overwrite,
+            resume=resume,
+            times=None if times is None else bool(times),
+            scores=scores,
+        )
+        detector = Detector.from_pretrained(
+            path, device=device, precision=precision, threads=threads, channel=channel, memory=memory
+        )
+        levels = parse_thresholds(threshold or [], detector.config)
+        settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
+        settings["channel"] = channel
+        settings |= {name: given for name, given in (("start", start), ("scores", scores)) if given}
+        settings |= {"decisions": [c.to_dict() for c in decide(detector.config, threshold=levels).classes]}
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(str(error)) from error
     failed = len(found.problems)
     if found.recordings:
-        failed += run(detector, sink.begin(settings), sink, levels, jobs)
+        failed += run(detector, sink.begin(settings), sink, levels, jobs, times)
     return 1 if failed else 0
 
 
@@ -116,18 +147,42 @@ def parse_thresholds(texts: list[str], config: Config) -> dict[str, float]:
     return general | named
 
 
-def run(detector: Detector, recordings: list[Recording], sink: Sink, levels: dict[str, float], jobs: int | None) -> int:
+def parse_start(text: str | None, recordings: int) -> datetime | Literal[False] | None:
+    """``--start``: a time, False for ``none``, None where it is not given. ValueError for several recordings."""
+    if text is None or text == "none":
+        return None if text is None else False
+    if recordings > 1:
+        raise ValueError(
+            f"--start: got one for {recordings} recordings, allowed: with one; of several, their names or bext chunks "
+            "say when each began"
+        )
+    from ..audio.clock import parse
+
+    return parse(text)
+
+
+def run(
+    detector: Detector,
+    recordings: list[Recording],
+    sink: Sink,
+    levels: dict[str, float],
+    jobs: int | None,
+    clock_start: datetime | Literal[False] | None = None,
+) -> int:
     """Detect and write, report what fails; how many recordings failed."""
     by_path = {recording.path: recording for recording in recordings}
     failed = events = 0
     seconds, start = 0.0, time.perf_counter()
-    with _progress(recordings) as advance, sink:
-        for path, answer in detector.detect_files(by_path, jobs=jobs, progress=lambda _, done: advance(done)):
+    with _progress(recordings) as bar, sink:
+        for path, answer in detector.detect_files(by_path, jobs=jobs, progress=lambda _, done: bar.heard(done)):
+            bar.finished()
             if isinstance(answer, Exception):
                 failed += 1
                 say(f"error: {describe(str(path), answer)}")
                 continue
             result = answer.with_(threshold=levels)
+            if clock_start is not None:
+                result = replace(result, start=clock_start or None)
             try:
                 sink.add(by_path[str(path)], result)
             except OSError as error:
@@ -158,25 +213,37 @@ def describe(path: str, error: Exception) -> str:
     return text if path in text else f"{path}: {text}"
 
 
+class _Bar:
+    """How far a run is: by seconds of sound, of many recordings by their number."""
+
+    def __init__(self, show: Callable[[float, float], None], seconds: float, recordings: int) -> None:
+        self._show, self._by_number = show, not seconds
+        self._done, self._total = 0.0, seconds or recordings
+        self._lock = threading.Lock()
+
+    def heard(self, seconds: float) -> None:  # called by several workers
+        self._advance(0.0 if self._by_number else seconds)
+
+    def finished(self) -> None:
+        self._advance(float(self._by_number))
+
+    def _advance(self, step: float) -> None:
+        with self._lock:
+            self._done += step
+            self._show(self._done, self._total)
+
+
 @contextmanager
-def _progress(recordings: list[Recording]) -> Iterator[Callable[[float], None]]:
+def _progress(recordings: list[Recording]) -> Iterator[_Bar]:
     """A bar with a time estimate on stderr, where that is a terminal and there is much to do."""
-    total = _stated_seconds(recordings) if sys.stderr.isatty() else 0.0
-    if total < LONG_SECONDS:
-        yield lambda seconds: None
+    seconds = _stated_seconds(recordings) if sys.stderr.isatty() and len(recordings) < MANY else 0.0
+    if not sys.stderr.isatty() or (len(recordings) < MANY and seconds < LONG_SECONDS):
+        yield _Bar(lambda done, total: None, 0.0, 1)
         return
     from .progress import bar
 
-    done, lock = 0.0, threading.Lock()
     with bar(rows_on_stdout=True) as show:
-
-        def advance(seconds: float) -> None:  # called by several workers
-            nonlocal done
-            with lock:
-                done += seconds
-                show(done, total)
-
-        yield advance
+        yield _Bar(show, seconds, len(recordings))
 
 
 def _stated_seconds(recordings: list[Recording]) -> float:

@@ -7,9 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from .common import count
+from .common import Patience, count
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,30 @@ class Found:
 
     def describe(self) -> str:
         """``"12 recordings; skipped 3: 2 not audio (.txt), 1 folder (...)"``."""
-        text = count(len(self.recordings), "recording")
-        if self.skipped:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(self.skipped.items()))
-            text += f"; skipped {self.skipped.total()}: {reasons}"
-        return text
+        return described(len(self.recordings), self.skipped)
+
+
+def described(recordings: int, skipped: Counter[str]) -> str:
+    """As :meth:`Found.describe`."""
+    text = count(recordings, "recording")
+    if skipped:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
+        text += f"; skipped {skipped.total()}: {reasons}"
+    return text
 
 
 def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
     """Recordings of files, folders (``recursive``: and the folders below) and glob patterns, in order, each once."""
-    found, seen = Found(), set[str]()
+    from ..files import RealPaths
+
+    found, seen, real = Found(), set[str](), RealPaths()
+    told = Patience("looking for recordings")
     for argument in arguments:
         candidates = _candidates(argument, recursive, found)
         added = repeated = 0
         for recording in candidates:
-            identity = os.path.realpath(recording.path)
+            told(len(found.recordings))
+            identity = real(recording.path)
             if identity in seen:
                 repeated += 1
                 continue
@@ -60,9 +69,10 @@ def discover(arguments: Iterable[str], *, recursive: bool = False) -> Found:
 
 def _candidates(argument: str, recursive: bool, found: Found) -> Iterator[Recording]:
     if os.path.isdir(argument):
+        below = len(os.path.join(argument, ""))  # every path begins with it
         for path in _walk(argument, recursive, found):
             if _is_audio(path, found):
-                yield Recording(path, os.path.relpath(path, argument))
+                yield Recording(path, path[below:])
     elif argument == "-" or os.path.lexists(argument):
         yield Recording(argument, os.path.basename(argument))
     elif glob.has_magic(argument):
@@ -90,19 +100,14 @@ def _walk(folder: str, recursive: bool, found: Found) -> Iterator[str]:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    from ..audio.folders import SUFFIXES
-    from ..files import is_hidden
+    from ..audio.folders import no_recording
 
-    name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-    if is_hidden(PurePath(name)):
-        found.skipped["hidden"] += 1
-    elif suffix in SUFFIXES and os.path.exists(path) and not os.path.isfile(path):
-        found.skipped["pipes and devices"] += 1
-    elif suffix in SUFFIXES:
-        return True
-    else:
-        found.skipped[f"not audio ({suffix or 'no suffix'})"] += 1
-    return False
+    reason = no_recording(os.path.basename(path))
+    if not reason and os.path.exists(path) and not os.path.isfile(path):
+        reason = "pipes and devices"
+    if reason:
+        found.skipped[reason] += 1
+    return not reason
 
 
 def _problem(argument: str) -> str:

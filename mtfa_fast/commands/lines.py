@@ -8,6 +8,8 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from ..events import writers
+
 if TYPE_CHECKING:
     from ..events.result import Event
 
@@ -28,7 +30,7 @@ class Lines:
         sys.stdout.flush()
 
     def add(self, event: Event, time: datetime, **extra: str | None) -> None:
-        stamp = time.isoformat(timespec="milliseconds")
+        stamp = writers.stamp(time)
         if self._form == "json":
             row = {"time": stamp, "label": event.label, "onset": event.onset, "offset": event.offset}
             print(json.dumps(row | {"score": event.score} | extra, ensure_ascii=False))

@@ -6,15 +6,16 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from .common import UsageError, clock, count, say, usage_errors
-from .detect import parse_thresholds
+from .detect import parse_start, parse_thresholds
 from .lines import LineFormat, Lines
-from .options import PrecisionOption, ThreadsOption, ThresholdOption, WeightsOption
+from .options import PrecisionOption, StartOption, ThreadsOption, ThresholdOption, WeightsOption
 from .queued import Queued
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def listen(
     clips: Annotated[
         str | None, Parameter(help="Folder for each event's sound, with a second before and after, as FLAC.")
     ] = None,
+    start: StartOption = None,
     threshold: ThresholdOption = None,
     chunk: Annotated[int | None, Parameter(help="Frames answered at a time, a multiple of 8.")] = None,
     look_ahead: Annotated[
@@ -70,7 +72,7 @@ def listen(
             levels = parse_thresholds(threshold or [], detector.config)
             target = detector.config.features.sample_rate
             incoming = stack.enter_context(_source(source, device, target, encoding, rate, channels))
-            session = Session(incoming, Lines(format))
+            session = Session(incoming, Lines(format), _start(start, source, device))
             session.stream = stack.enter_context(
                 detector.live(
                     sample_rate=incoming.rate,
@@ -98,8 +100,8 @@ class Session:
     stream: LiveStream
     clips: Clips | None = None
 
-    def __init__(self, incoming: Incoming, lines: Lines) -> None:
-        self._queued, self._lines = Queued(incoming), lines
+    def __init__(self, incoming: Incoming, lines: Lines, start: datetime | None) -> None:
+        self._queued, self._lines = Queued(incoming, start), lines
         self._events = self._failed_clips = 0
 
     def run(self) -> int:
@@ -158,6 +160,14 @@ def _source(
     options: dict[str, Any] = {"sample_rate": rate, "channels": channels, "encoding": encoding, "problem": say}
     # Not sys.stdin: a thread that waits within its buffer would keep the interpreter from ending.
     return opened(open(0, "rb", buffering=0, closefd=False) if source == "-" else source, target, **options)
+
+
+def _start(given: str | None, source: str, device: str | None) -> datetime | None:
+    """When the sound began, where that is not now."""
+    from ..audio.clock import start_of
+
+    said = parse_start(given, 1)
+    return said or (start_of(source) if said is None and device is None else None)
 
 
 @contextmanager

@@ -21,6 +21,13 @@ PrecisionOption: TypeAlias = Annotated[
 ThreadsOption: TypeAlias = Annotated[
     int | None, Parameter(help="Threads of the C++ engine; default: the cores this process may use.")
 ]
+MemoryOption: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        help="GB of a recording's frames (100 kB a second) that the C++ engine keeps in memory; those of a longer one "
+        "go to a temporary file. Default: 1."
+    ),
+]
 ChannelOption: TypeAlias = Annotated[
     int | Literal["mean", "max"],
     Parameter(
@@ -34,6 +41,13 @@ ThresholdOption: TypeAlias = Annotated[
         alias="-t",
         help="Probability that makes an event: 0.3 for all classes, or CLASS=0.3; may be repeated. "
         "Default: the weights'.",
+    ),
+]
+StartOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="When the recording began, such as 2026-05-01T06:00:00+02:00; none: no times of day. Default: its bext "
+        "chunk, else a file name that says it."
     ),
 ]
 

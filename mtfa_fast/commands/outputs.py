@@ -2,8 +2,9 @@
 
 Refused without ``--overwrite``: an output that is also an input, one with a recording's suffix, and a file that exists
 and does not show that mtfa-fast wrote it. A table, CSV, JSON, page, picture or weight file of ours says so in its
-content; an event list (TSV) and a label track (Audacity) have no place for it, and somebody may have corrected them
-by hand, so they are replaced only when that is asked for. Files of no bytes hold nothing to lose.
+content; event lists and scores (TSV), label tracks (Audacity) and selection tables (Raven) have no place for it, and
+somebody may have corrected them by hand, so they are replaced only when that is asked for. Files of no bytes hold
+nothing to lose.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from ..files import is_device
+from ..files import RealPaths, is_device
 from .common import UsageError
 
 OverwriteOption: TypeAlias = Annotated[
@@ -26,10 +27,10 @@ OverwriteOption: TypeAlias = Annotated[
 
 _LOOKED_AT = 1 << 16  # bytes at either end of a file
 _SIGNATURES = (
-    rb"file,onset,offset,label,score\n",
+    rb"file,onset,offset,label,score(,time)?\n",
     rb'\[\n\{"file": "',
     rb"\[\]\n\Z",
-    rb"file +onset +offset  score  label\n",
+    rb"file +onset +offset  score(  time +)?  label\n",
     rb'\{\n "error_rate": .*"matching": "maximum, one to one"',
     rb'\{\n "mixtures": .*"background": \{\n',
     b"PK\x03\x04.*" + re.escape("mtfa-fast probabilities".encode("utf-32-le")),
@@ -37,6 +38,7 @@ _SIGNATURES = (
     rb"(\x08|PK\x03\x04).*mtfa_fast\.",
     rb"<!doctype html>.*<p>Made by mtfa-fast",
     rb"(\x89PNG|%PDF|<\?xml).*mtfa-fast visualize",
+    rb"PAR1.*mtfa-fast events",
     rb'\{\n "sources": .*"validation_chunks": ',
 )
 _OURS = re.compile(b"|".join(b"(?:" + signature + b")" for signature in _SIGNATURES), re.DOTALL | re.IGNORECASE)
@@ -49,20 +51,21 @@ def require_writable(
     overwrite: bool = False,
 ) -> None:
     """UsageError where one of ``paths`` may not be written; ``option`` names them, ``inputs`` are what is read."""
-    read = {os.path.realpath(given) for given in inputs}
+    real = RealPaths()
+    read = {real(given) for given in inputs} if not overwrite else set()
     for path in paths:
         if path is not None:
-            _require_writable(option, os.fspath(path), read, overwrite)
+            _require_writable(option, os.fspath(path), real(path) in read, overwrite)
 
 
-def _require_writable(option: str, name: str, read: set[str], overwrite: bool) -> None:
+def _require_writable(option: str, name: str, is_input: bool, overwrite: bool) -> None:
     if os.path.isdir(name):
         raise UsageError(f"{option}: got the folder {name!r}, allowed: a file")
     if overwrite or is_device(name):
         return
-    if os.path.realpath(name) in read:
+    if is_input:
         raise UsageError(f"{option}: {name!r} is also an input; allowed: another name, or --overwrite")
-    if Path(name).suffix.lower() in _recordings_suffixes():
+    if os.path.splitext(name)[1].lower() in _recordings_suffixes():
         raise UsageError(f"{option}: {name!r} has a recording's suffix; allowed: another name, or --overwrite")
     if os.path.exists(name) and not written_by_us(name):
         raise UsageError(f"{option}: {name!r} exists and may not be ours; allowed: another name, or --overwrite")

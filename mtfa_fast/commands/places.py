@@ -2,22 +2,26 @@
 
 One file, ``all.csv``: results are appended to ``all.partial.csv``, which is whole after each recording, and
 ``all.partial.jsonl`` notes where each lies in it. At the end ``all.csv`` is put together of them, in the order of the
-recordings, and both are removed. A folder: each file is written whole, ``run.partial.jsonl`` notes its digest.
+recordings, and both are removed. Parquet cannot be appended to: there the partial file is JSON, ``all.partial.json``.
+A folder: each file is written whole, ``run.partial.jsonl`` notes its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from ..events.result import Result
-from ..events.writers import Format, Writer, encoded, layout, rows
-from ..files import beside, file_digest, remove_temporaries, write_beside
+from ..events import parquet
+from ..events.result import Event, Result
+from ..events.writers import Format, Writer, layout, rows
+from ..files import beside, encoded, file_digest, remove_temporaries, write_beside
 from .journal import Journal, state_of, write_at
 
 MARK = "partial"
@@ -48,8 +52,8 @@ class StreamPlace:
 
     journal = partial = None
 
-    def __init__(self, path: str | None, form: Format, width: int) -> None:
-        self._path, self._form, self._width = path, form, width
+    def __init__(self, path: str | None, form: Format, width: int, times: bool) -> None:
+        self._path, self._form, self._width, self._times = path, form, width, times
         self._stack = ExitStack()
         self._open: tuple[IO[str], Writer] | None = None
 
@@ -63,7 +67,8 @@ class StreamPlace:
         if self._open is None:  # not earlier: a run without a single result writes nothing
             # sys.stdout as it is now, because a progress bar may stand between.
             file = self._stack.enter_context(write_beside(self._path)) if self._path else sys.stdout
-            self._open = file, self._stack.enter_context(Writer(file, self._form, name_width=self._width))
+            writer = Writer(file, self._form, name_width=self._width, times=self._times)
+            self._open = file, self._stack.enter_context(writer)
         file, writer = self._open
         writer.add(result)
         file.flush()
@@ -75,11 +80,14 @@ class StreamPlace:
 class OneFile:
     """One table of all recordings."""
 
-    def __init__(self, target: Path, recordings: list[str], form: Format, width: int) -> None:
-        self._given, self._recordings, self._form, self._width = target, recordings, form, width
+    def __init__(self, target: Path, recordings: list[str], form: Format, width: int, times: bool) -> None:
+        self._given, self._recordings, self._width, self._times = target, recordings, width, times
         self._target = Path(os.path.realpath(target))  # a link keeps pointing at what it pointed at
-        self.partial, self.journal = beside(self._target, MARK), beside(self._target, MARK, ".jsonl")
-        around = layout(form, width)
+        self._to_parquet = form == "parquet"
+        self._form: Format = "json" if self._to_parquet else form  # of the partial file
+        self.partial = beside(self._target, MARK, ".json" if self._to_parquet else None)
+        self.journal = beside(self._target, MARK, ".jsonl")
+        around = layout(self._form, width, times=times)
         self._opening, self._between, self._closing = map(encoded, (around.opening, around.between, around.closing))
         self._settings: dict[str, Any] = {}
         self._parts: dict[str, tuple[int, int]] = {}  # recording -> where it lies in the partial file
@@ -92,6 +100,7 @@ class OneFile:
 
     def begin(self, settings: dict[str, Any], resume: bool) -> set[str]:
         self._settings = settings | {"width of the table": self._width if self._form == "table" else 0}
+        self._settings |= {"times": True} if self._times else {}
         if not resume or not self.journal.exists():
             return set()
         self._notes, noted = Journal.resumed(self.journal, self._settings)
@@ -113,7 +122,7 @@ class OneFile:
             self._create()
         assert self._notes is not None
         lead = self._between if self._end > len(self._opening) else b""
-        body = encoded(rows(result, self._form, self._width))
+        body = encoded(rows(result, self._form, self._width, times=self._times))
         start = self._end + len(lead)
         try:
             write_at(self._file, lead + body + self._closing, self._end)
@@ -154,6 +163,9 @@ class OneFile:
         self._notes = notes
 
     def _finish(self) -> None:
+        if self._to_parquet:
+            parquet.write(self._found(), self._target)
+            return
         parts = [self._parts[path] for path in self._recordings if path in self._parts]
         ends = [start - len(self._between) for start, _ in parts[1:]]
         if parts[0][0] == len(self._opening) and ends == [end for _, end in parts[:-1]] and parts[-1][1] == self._end:
@@ -166,6 +178,16 @@ class OneFile:
                 out.write(self._between if number else b"")
                 out.write(os.pread(self._file, end - start, start))
             out.write(self._closing)
+
+    def _found(self) -> Iterator[parquet.Found]:
+        """What the partial file, which is JSON, holds of each recording."""
+        for path in self._recordings:
+            if path in self._parts:
+                start, end = self._parts[path]
+                found = json.loads(os.pread(self._file, end - start, start))
+                events = [Event(*(e[name] for name in ("label", "onset", "offset", "score"))) for e in found["events"]]
+                began = found.get("start")
+                yield found["file"], events, datetime.fromisoformat(began) if began else None
 
 
 class FolderPlace:
@@ -195,8 +217,7 @@ class FolderPlace:
     def add(self, path: str, result: Result) -> None:
         target = self._targets[path]
         target.parent.mkdir(parents=True, exist_ok=True)
-        around = layout(self._form)
-        text = encoded(around.opening + rows(result, self._form) + around.closing)
+        content = _content(result, self._form)
         if self._notes is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             notes = Journal(self.journal)
@@ -207,14 +228,23 @@ class FolderPlace:
                 raise
             self._notes = notes
         # Noted first: a file that was not written then does not have this digest.
-        self._notes.add({"file": path, "state": state_of(path), "sha256": hashlib.sha256(text).hexdigest()})
+        self._notes.add({"file": path, "state": state_of(path), "sha256": hashlib.sha256(content).hexdigest()})
         with write_beside(target, "wb") as file:
-            file.write(text)
+            file.write(content)
         self._written += 1
 
     def close(self, *, whole: bool, error: type[BaseException] | None) -> None:
         if self._notes:
             self._notes.close(remove=whole or not self._written)
+
+
+def _content(result: Result, form: Format) -> bytes:
+    """A file of one recording."""
+    if form == "parquet":
+        return parquet.content([(result.source, result.events, result.start)])
+    times = result.start is not None
+    around = layout(form, times=times)
+    return encoded(around.opening + rows(result, form, times=times) + around.closing)
 
 
 def _is(target: Path, recording: str, note: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +25,18 @@ _REMEMBERED_SECONDS = 120.0
 
 
 class Clock:
-    """Which time of day each second of the stream had: that at which its block came."""
+    """Which time of day each second of the stream had: that at which its block came, or counted from ``start``."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start
         self._blocks: deque[tuple[float, float]] = deque()  # second of the stream on which it ends, time of day
         self._times: dict[tuple[str, float], datetime] = {}
         self._offset: float | None = None
 
     def block(self, end: float, arrived: float, running: float) -> None:
         """A block that ends at second ``end`` came at the time ``arrived``; ``running``: a clock that nobody sets."""
+        if self._start is not None:
+            return
         offset = arrived - running
         if self._offset is not None and abs(offset - self._offset) > JUMP_SECONDS:
             way = "forward" if offset > self._offset else "back"
@@ -44,6 +47,8 @@ class Clock:
             self._blocks.popleft()
 
     def at(self, second: float) -> datetime:
+        if self._start is not None:
+            return self._start + timedelta(seconds=second)
         end, arrived = next((known for known in self._blocks if known[0] >= second), self._blocks[-1])
         return datetime.fromtimestamp(arrived - (end - second)).astimezone()
 
@@ -59,8 +64,8 @@ class Clock:
 class Queued:
     """The blocks of ``source`` in order, none left out; iterating ends with the source, its error, or :meth:`stop`."""
 
-    def __init__(self, source: Incoming) -> None:
-        self.clock = Clock()
+    def __init__(self, source: Incoming, start: datetime | None = None) -> None:
+        self.clock = Clock(start)
         self._source = source
         self._queue: queue.SimpleQueue[tuple[np.ndarray | BaseException | None, float, float]] = queue.SimpleQueue()
         self._room = threading.Condition()

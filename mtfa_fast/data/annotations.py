@@ -185,7 +185,7 @@ def _event(fields: list[str], columns: tuple[str, ...] | None, where: str) -> tu
             raise ValueError(f"{where}: got {len(fields)} fields, allowed: 1, 3, 4 or 5 ({' | '.join(fields)})")
         scene_first = len(layouts) > 1 and _is_number(fields[2]) and _is_number(fields[3])
         columns = layouts[0] if len(layouts) == 1 or scene_first else layouts[1]
-    elif len(fields) < len(columns):
+    elif len(fields) < len(columns) - (columns[-1] == "time"):  # which stands empty where no clock is known
         raise ValueError(f"{where}: got {len(fields)} fields, allowed: {len(columns)}, as in the header")
     row = dict(zip(columns, fields, strict=False))
     name = row.get("file")

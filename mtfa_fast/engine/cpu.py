@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import require_int
+from ..arguments import require, require_int
 from ..weights import Weights
 from .batcher import Batcher
 from .fold import fold
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]  # of any engine; fp16 is a GPU's, int8 a CPU's
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "int8")
+MEMORY = 1.0  # GB of a recording's frames that stay in memory: 2.7 hours of 64 units; longer ones go to a file
 LIVE_TOGETHER = 64  # live streams computed at once, at most; later ones wait for the next turn
 FloatArray = npt.NDArray[np.float32]
 
@@ -30,11 +33,15 @@ class CpuEngine:
     ``"auto"`` is bf16 where the CPU multiplies bf16 (AMX or AVX512_BF16), else fp32. ``"int8"``: 8-bit feature maps and
     products in all convolutions but the first and the 1x1 projection, for weights that hold calibrated steps
     (``mtfa-fast quantize``); a NaN in the input then makes the whole answer NaN. ``threads``: default
-    the cores this process may use. Any number of Python threads may use one engine; results do not depend
-    on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
+    the cores this process may use. ``memory``: GB of each recording's frames (some 100 kB a second) that stay in
+    memory; those of a longer one go to a temporary file (in ``TMPDIR``, else ``/var/tmp``), which costs some time and
+    changes no bit; OSError where it finds no room. Any number of Python threads may use one engine; results do not
+    depend on threads, batch or block sizes, bit for bit. ValueError on anything that is not allowed.
     """
 
-    def __init__(self, weights: Weights, *, precision: Precision = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Weights, *, precision: Precision = "auto", threads: int | None = None, memory: float = MEMORY
+    ) -> None:
         from .. import _core
 
         if precision not in PRECISIONS:
@@ -42,6 +49,8 @@ class CpuEngine:
             raise ValueError(f"precision: got {precision!r}, allowed: {', '.join(PRECISIONS)}{also}")
         if threads is not None:
             require_int("threads", threads, 1)
+        require(isinstance(memory, (int, float)) and 0 <= memory < 1e9, "memory", memory, "0 <= memory < 1e9, in GB")
+        self.memory = memory
         self.config = weights.config
         self.isa: str = _core.chosen_isa()
         has_bf16 = self.isa in ("avx512bf16", "amx", "neonbf16")
@@ -126,7 +135,7 @@ class CpuEngine:
         return found
 
     def stream(self) -> CpuStream:
-        """A recording to be pushed in blocks; its memory grows by some 100 kB a second of audio."""
+        """A recording to be pushed in blocks; its memory grows by some 100 kB a second of audio, up to ``memory``."""
         return CpuStream(self)
 
     def detect_wave(self, wave: npt.ArrayLike) -> FloatArray:
@@ -209,6 +218,11 @@ class CpuLive:
         return self._whole.finish()
 
 
+def _spill_folder() -> str:
+    """Where files go that do not fit in memory: not /tmp, which on many machines is memory."""
+    return os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK | os.X_OK) else gettempdir())
+
+
 class CpuStream:
     """One recording, in blocks of any size: ``push`` as often as you like, then ``finish`` once."""
 
@@ -216,7 +230,7 @@ class CpuStream:
         from .. import _core
 
         self._engine = engine
-        self._stream = _core.Stream(engine._engine)
+        self._stream = _core.Stream(engine._engine, int(engine.memory * 1e9), _spill_folder())
 
     def push(self, samples: npt.ArrayLike) -> None:
         """Mono samples (n,), n >= 0, at the config's rate; the network runs as far as they reach."""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -34,13 +35,15 @@ class Result:
     """The answer for one recording. Iterating gives its events, in order of onset.
 
     ``probabilities``: float32 (T, K), a frame every ``config.features.frame_seconds``. ``source``: the
-    file's name as given, or ``"array"``. ``duration``: seconds; no event ends later.
+    file's name as given, or ``"array"``. ``duration``: seconds; no event ends later. ``start``: when the recording
+    began, where that is known; naive where its zone is not (docs/clock-times.md).
     """
 
     probabilities: np.ndarray = field(repr=False)
     config: Config = field(repr=False)
     source: str
     duration: float
+    start: datetime | None = None
 
     def __post_init__(self) -> None:
         shape = self.probabilities.shape
@@ -66,6 +69,10 @@ class Result:
                 onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
                 found.append(Event(classes[k].name, onset, offset, score_of(classes[k], peak)))
         return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
+
+    def time_of(self, seconds: float) -> datetime | None:
+        """The time of day of a moment of the recording, such as an event's onset; None where no clock is known."""
+        return None if self.start is None else self.start + timedelta(seconds=seconds)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)

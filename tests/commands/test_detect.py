@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ import soundfile
 
 import mtfa_fast
 from mtfa_fast import detector as detector_module
+from mtfa_fast.commands import common
 from mtfa_fast.commands.cli import main
 from mtfa_fast.commands.common import clock
 from mtfa_fast.commands.discover import discover
+from mtfa_fast.files import RealPaths
 from tests.face import RATE, LoudnessEngine, LoudnessStream, knock, make_weights
 
 
@@ -190,6 +193,72 @@ def test_progress_bar_only_on_terminals_and_long_work(
     out, err = capsys.readouterr()
     assert "100 %" in err and "%" not in out
     assert len(out.splitlines()) == 5
+
+
+def test_many_recordings_are_counted_and_no_header_is_read_first(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtfa_fast.commands.detect.MANY", 2)
+    monkeypatch.setattr("mtfa_fast.audio.files.stated_duration", lambda path: 1 / 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert detect("day", "-o", "all.csv") == 0
+    assert "100 %" in capsys.readouterr().err
+
+
+def test_many_recordings_take_few_handles(folder: Path) -> None:
+    for number in range(200):
+        os.link(folder / "a.wav", folder / f"r{number:03d}.wav")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, before[1]))
+    try:
+        assert detect("day", "-o", "all.csv", "--scores", "scores") == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with open("all.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2 * 202
+
+
+def test_what_takes_long_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def later() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    monkeypatch.setattr(common.time, "monotonic", later)
+    told = common.Patience("looking")
+    for done in range(20):
+        told(done)
+    assert capsys.readouterr().err.splitlines() == [f"looking: {done} so far" for done in (1, 3, 7, 15)]
+
+
+def test_real_paths_are_the_systems(folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "night")
+    (folder / "b.wav").symlink_to("night/a.wav")
+    (folder / "gone.wav").symlink_to("nowhere")
+    real = RealPaths()
+    for path in (
+        "day/a.wav",
+        "day/b.wav",
+        "day/gone.wav",
+        "day/link/a.wav",
+        "day/link/../a.wav",
+        "day/link",
+        "day/..",
+        "day/",
+        "none/at/all",
+        ".",
+        "/",
+        str(folder / "a.wav"),
+        "day/night/../a.wav",
+    ):
+        for _ in range(2):
+            assert real(path) == os.path.realpath(path), path
 
 
 def test_info_names_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,16 @@ def test_csv_and_json_read_back(tmp_path: Path) -> None:
     assert data[0]["duration"] == 2.0
 
 
+def test_one_known_clock_gives_a_list_its_column(tmp_path: Path) -> None:
+    known = dataclasses.replace(make("b.wav"), start=datetime(2024, 1, 31, 5, 45, tzinfo=timezone.utc))
+    write([make("a.wav"), known], tmp_path / "a.csv", "csv")
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
+        times = [row["time"] for row in csv.DictReader(file)]
+    assert times[:4] == ["", "", "", "2024-01-31T05:45:00.100+00:00"]
+    write((r for r in [make("a.wav"), known]), tmp_path / "b.csv", "csv")
+    assert "time" not in (tmp_path / "b.csv").read_text()
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_no_events_and_no_results(tmp_path: Path, form: str) -> None:
     silent = make().with_(threshold=1.0)
@@ -124,7 +136,7 @@ def test_no_events_and_no_results(tmp_path: Path, form: str) -> None:
         assert json.loads((tmp_path / "a").read_text()) == [{"file": "street.wav", "duration": 2.0, "events": []}]
         assert json.loads((tmp_path / "b").read_text()) == []
     else:
-        assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with pytest.raises(ValueError, match="format: got 'xml', allowed: table, tsv"):
         Writer(open(tmp_path / "a", "w"), "xml")  # type: ignore[arg-type] # noqa: SIM115
 
