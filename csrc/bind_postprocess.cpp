@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/calibration.h"
 #include "core/detect_runs.h"
 #include "core/live_runs.h"
 #include "core/median_filter.h"
@@ -137,6 +138,10 @@ py::tuple detect_runs(const py::array& probabilities, const Array<double>& thres
 }  // namespace
 
 void register_postprocess(py::module_& m) {
+  m.def(
+      "calibrated", [](float peak, double slope, double offset) { return mtfa::calibrated(peak, {slope, offset}); },
+      py::arg("peak"), py::arg("slope"), py::arg("offset"),
+      "sigmoid(slope * logit(peak) + offset), as float32: the score of an event whose highest probability is peak.");
   m.def("median_filter", &median_filter, py::arg("x"), py::arg("window"),
         R"(Median along time with zeros beyond the ends, as scipy.signal.medfilt.
 

@@ -19,6 +19,7 @@ from mtfa_fast import Weights
 from mtfa_fast.data.probabilities import ProbabilitySet
 from mtfa_fast.files import write_beside
 from mtfa_fast.scoring.evaluation import evaluate_probabilities
+from mtfa_fast.scoring.scores import Evaluation
 
 DOCS = Path(__file__).resolve().parent
 CARD = DOCS.parent / "mtfa_fast" / "weights" / "rare-events.md"
@@ -79,31 +80,35 @@ def put(text: str, mark: str, content: str) -> str:
     return before + start + content + end + rest.split(end)[1]
 
 
-def draw_reliability(kept: ProbabilitySet, path: Path) -> None:
-    """How often a frame lies in an event, against the probability that it was given; frames per tenth."""
+def draw_reliability(scores: Evaluation, path: Path) -> None:
+    """How many of the events with such a score are right, in tenths of the score; a mark's area is their number."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "mtfa-fast"  # the same file for the same numbers
     import matplotlib.pyplot as plt
 
-    step = kept.config.features.frame_seconds
+    together = scores.outcomes
+    assert together is not None
     figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="calibrated")
-    for colour, (column, label) in zip(COLOURS, enumerate(kept.config.class_names), strict=True):
-        given, true = [], []
-        for recording in kept.of_class(label):
-            times = np.arange(len(recording.probabilities)) * step
-            given.append(recording.probabilities[:, column])
-            true.append(
-                np.any([(times >= e.onset) & (times < e.offset) for e in recording.events] or [times < 0], axis=0)
-            )
-        probability, inside = np.concatenate(given), np.concatenate(true)
-        tenth = np.minimum((probability * 10).astype(int), 9)
-        points = [(probability[tenth == i].mean(), inside[tenth == i].mean()) for i in range(10) if (tenth == i).any()]
-        axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=label)
-    axes.set(xlabel="probability given", ylabel="share of frames inside an event", xlim=(0, 1), ylim=(0, 1))
-    axes.legend()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="score = share")
+    lines = [("all", "0.2", together)]
+    lines += [
+        (label, c, s.outcomes) for c, (label, s) in zip(COLOURS, scores.classes.items(), strict=True) if s.outcomes
+    ]
+    for label, colour, outcomes in lines:
+        bins = outcomes.bins
+        across, up, size = ([one[name] for one in bins] for name in ("score", "right", "events"))
+        if label == "all":
+            axes.plot(across, up, color=colour, label=f"all, {len(outcomes)} events")
+        axes.scatter(
+            across, up, s=[6 + 2 * n for n in size], color=colour, alpha=0.7, label=None if label == "all" else label
+        )
+    axes.set(xlabel="score", ylabel="share of events that are right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(
+        f"expected calibration error {together.error:.3f} (by chance {together.error_by_chance:.3f})", fontsize=9
+    )
+    axes.legend(loc="upper left", fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -112,7 +117,7 @@ def main(fast: str, exact: str) -> None:
     text = put(CARD.read_text(), "scores", score_table(json.loads(SCORES.read_text())))
     with write_beside(CARD, "w") as file:
         file.write(put(text, "precision", precision_text(kept, ProbabilitySet.load(exact))))
-    draw_reliability(kept, DOCS / "reliability.svg")
+    draw_reliability(evaluate_probabilities(kept), DOCS / "reliability.svg")
 
 
 if __name__ == "__main__":

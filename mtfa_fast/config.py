@@ -82,17 +82,36 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What an event's score means: sigmoid(``slope`` x logit(highest probability) + ``offset``).
+
+    Fitted so that it is the share of such events that are right (:mod:`.scoring.calibration`). ``slope`` >= 0: of two
+    events the one with the higher probability never has the lower score.
+    """
+
+    slope: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        good = _is_number(self.slope) and self.slope >= 0
+        require(good, "calibration slope", self.slope, "a number >= 0")
+        require(_is_number(self.offset), "calibration offset", self.offset, "a number")
+
+
+@dataclass(frozen=True)
 class ClassConfig:
     """One event class: probability > ``threshold``, then a median over ``filter_frames`` frames.
 
     Of the events that remain those count whose highest probability is at least ``minimum_score``. The paper has no
     such rule, and 0 is none: with two thresholds, the lower one says where an event begins, the higher one whether.
+    ``calibration`` turns that probability into the event's score, and decides nothing; None: they are the same.
     """
 
     name: str
     threshold: float = 0.5
     filter_frames: int = 27  # 540 ms
     minimum_score: float = 0.0
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -114,6 +133,25 @@ class ClassConfig:
             )
         require_int(f"filter_frames of {self.name}", self.filter_frames, 1)
         require(self.filter_frames % 2 == 1, f"filter_frames of {self.name}", self.filter_frames, "an odd number")
+        given = self.calibration
+        good = given is None or isinstance(given, Calibration)
+        require(good, f"calibration of {self.name}", given, "a Calibration, None")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; without a calibration no field of it, as in files that older readers know."""
+        data = dataclasses.asdict(self)
+        if self.calibration is None:
+            del data["calibration"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ClassConfig:
+        """Inverse of :meth:`to_dict`. Errors as of :meth:`Config.from_dict`."""
+        given = _mapping(data, "classes").get("calibration")
+        if given is not None:
+            data = {**data, "calibration": _build(Calibration, given, "calibration")}
+        one: ClassConfig = _build(cls, data, "classes")
+        return one
 
 
 PAPER_CLASSES = (
@@ -156,7 +194,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; inverse of :meth:`from_dict`."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "classes": tuple(c.to_dict() for c in self.classes)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Config:
@@ -170,7 +208,11 @@ class Config:
             "network": _build(NetworkConfig, data.pop("network", None), "network"),
         }
         require(not data, "config", sorted(data), "the fields features, network, classes")
-        return cls(**parts, classes=tuple(_build(ClassConfig, c, "classes") for c in classes))
+        return cls(**parts, classes=tuple(map(ClassConfig.from_dict, classes)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _mapping(data: object, where: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from . import _core
 from .audio.incoming import Converter, opened
 from .audio.pcm import Encoding
 from .config import Config
-from .events.result import Event
+from .events.result import Event, score_of
 
 CHUNK, LOOK_AHEAD = 16, 64  # frames: with the trunk and a filter of 27 frames 3.5 s in all; docs/live.md says why
 _SLICE_SECONDS = 1.0  # of what is pushed is computed at a time, so that other streams get their turn
@@ -160,10 +160,15 @@ class LiveStream:
         return self._events(ended, duration)
 
     def _events(self, runs: _core.Runs, duration: float) -> list[Event]:
-        hop, rate, names = self.config.features.hop, self.config.features.sample_rate, self.config.class_names
+        hop, rate, kinds = self.config.features.hop, self.config.features.sample_rate, self.config.classes
         return [
-            Event(names[k], min(first * hop / rate, duration), min(last * hop / rate, duration), score)
-            for k, (first, last), score in zip(*(array.tolist() for array in runs), strict=True)
+            Event(
+                kinds[k].name,
+                min(first * hop / rate, duration),
+                min(last * hop / rate, duration),
+                score_of(kinds[k], peak),
+            )
+            for k, (first, last), peak in zip(*(array.tolist() for array in runs), strict=True)
         ]
 
 

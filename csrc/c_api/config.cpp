@@ -125,6 +125,21 @@ void check_name(const std::string& name) {
   if (!good) refuse("class name", "'" + name + "'", "printable text without spaces at its ends");
 }
 
+Calibration calibration_of(const Json& json) {
+  Calibration calibration{};
+  Fields fields(json, "calibration");
+  fields.need("slope");
+  fields.need("offset");
+  fields.real("slope", calibration.slope);
+  fields.real("offset", calibration.offset);
+  fields.end();
+  if (!(calibration.slope >= 0 && std::isfinite(calibration.slope))) {
+    refuse("calibration slope", shown(calibration.slope), "a number >= 0");
+  }
+  if (!std::isfinite(calibration.offset)) refuse("calibration offset", shown(calibration.offset), "a number");
+  return calibration;
+}
+
 ClassConfig class_of(const Json& json) {
   ClassConfig one;
   Fields fields(json, "classes");
@@ -134,6 +149,8 @@ ClassConfig class_of(const Json& json) {
   fields.real("threshold", one.decision.threshold);
   fields.integer("filter_frames", 1, INT64_MAX, one.decision.filter_frames);
   fields.real("minimum_score", one.decision.minimum_score);
+  const Json* calibration = fields.find("calibration");
+  if (calibration && calibration->kind != Json::Kind::null) one.calibration = calibration_of(*calibration);
   fields.end();
   one.decision.check(one.name);
   return one;

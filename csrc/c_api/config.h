@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/calibration.h"
 #include "core/weights.h"
 
 namespace mtfa {
@@ -35,6 +37,7 @@ struct Decision {
 struct ClassConfig {
   std::string name;
   Decision decision;
+  std::optional<Calibration> calibration;  // without: an event's score is its highest probability
 };
 
 struct Config {

@@ -196,14 +196,17 @@ mtfa_result* finish(Recording& recording) {
   return reinterpret_cast<mtfa_result*>(results().add(std::move(result)));
 }
 
+// A run can bridge frames that are all NaN; a score stays a number.
+float peak_of(const Run<float>& run) { return std::isnan(run.peak) ? 0.0f : run.peak; }
+
 mtfa_event event_of(const Detector& detector, const Run<float>& run, double duration) {
   const FeatureConfig& features = detector.config.features;
   const auto seconds = [&](int64_t frame) {
     return std::min(static_cast<double>(frame * features.hop) / static_cast<double>(features.sample_rate), duration);
   };
-  // A run can bridge frames that are all NaN; a score stays a number.
+  const auto& calibration = detector.config.classes[static_cast<size_t>(run.event_class)].calibration;
   return {detector.classes[static_cast<size_t>(run.event_class)].name, run.event_class, seconds(run.first),
-          seconds(run.last), std::isnan(run.peak) ? 0.0f : run.peak};
+          seconds(run.last), calibration ? calibrated(peak_of(run), *calibration) : peak_of(run)};
 }
 
 // By the decisions, in order of onset, then offset, then class: as events/result.py has it.
@@ -219,9 +222,8 @@ void decide(Result& result) {
   for (const Run<float>& run :
        detect_runs(result.probabilities.data(), static_cast<int64_t>(result.frames),
                    static_cast<int64_t>(detector.classes.size()), thresholds.data(), windows.data())) {
-    const mtfa_event event = event_of(detector, run, result.duration);
     const auto least = static_cast<float>(result.decisions[static_cast<size_t>(run.event_class)].minimum_score);
-    if (event.score >= least) result.events.push_back(event);
+    if (peak_of(run) >= least) result.events.push_back(event_of(detector, run, result.duration));
   }
   std::stable_sort(result.events.begin(), result.events.end(), [](const mtfa_event& a, const mtfa_event& b) {
     return a.onset != b.onset ? a.onset < b.onset : a.offset < b.offset;

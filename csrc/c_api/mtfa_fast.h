@@ -135,7 +135,8 @@ typedef struct mtfa_event {
   int64_t class_index; /* in the order of the file's classes */
   double onset;        /* seconds from the start */
   double offset;       /* seconds, at most the recording's length */
-  float score;         /* highest frame probability */
+  float score;         /* highest frame probability, or what the weights' calibration makes of it: the share of such
+                          events that are right */
 } mtfa_event;
 
 /* Events in order of onset. */

@@ -6,16 +6,28 @@ namespace mtfa {
 
 namespace {
 
-// Null where the binary or the machine has none.
-void (*vnni_convolution(Isa isa))(const ConvRows<uint8_t>&) {
+struct Addition {
+  const char *suffix, *products;
+  void (*convolution)(const ConvRows<uint8_t>&);
+};
+
+// What the binary and the machine have for an instruction set, the best last.
+std::vector<Addition> additions(Isa isa) {
+  std::vector<Addition> all;
 #ifdef MTFA_HAVE_AVX2VNNI
-  if (isa == Isa::avx2 && has_avx_vnni()) return avx2vnni::conv3x3_int8;
+  if (isa == Isa::avx2 && has_avx_vnni()) all.push_back({"vnni", "vpdpbusd", avx2vnni::conv3x3_int8});
 #endif
 #ifdef MTFA_HAVE_AVX512VNNI
-  if (isa == Isa::avx512 && has_avx512_vnni()) return avx512vnni::conv3x3_int8;
+  if (isa == Isa::avx512 && has_avx512_vnni()) all.push_back({"vnni", "vpdpbusd", avx512vnni::conv3x3_int8});
+#endif
+#ifdef MTFA_HAVE_NEONDOT
+  if (has_neon_dot()) all.push_back({"dot", "sdot", neondot::conv3x3_int8});
+#endif
+#ifdef MTFA_HAVE_NEONI8MM
+  if (has_neon_i8mm()) all.push_back({"i8mm", "usdot", neoni8mm::conv3x3_int8});
 #endif
   (void)isa;
-  return nullptr;
+  return all;
 }
 
 const char* products(Isa isa) {
@@ -29,9 +41,9 @@ std::vector<Int8Kernels> found() {
   for (Isa isa : available_isas()) {
     const Kernels& table = kernels_of(isa);
     all.push_back({name(isa), products(isa), &table, table.int8});
-    if (auto* convolution = vnni_convolution(isa)) {
-      all.push_back({std::string(name(isa)) + "vnni", "vpdpbusd", &table, table.int8});
-      all.back().typed.conv3x3 = convolution;
+    for (const Addition& more : additions(isa)) {
+      all.push_back({std::string(name(isa)) + more.suffix, more.products, &table, table.int8});
+      all.back().typed.conv3x3 = more.convolution;
     }
   }
   return all;
@@ -47,7 +59,7 @@ const std::vector<Int8Kernels>& int8_kernels() {
 const Int8Kernels& int8_kernels(Isa isa) {
   const Int8Kernels* best = nullptr;
   for (const Int8Kernels& each : int8_kernels()) {
-    if (each.name == name(isa) || each.name == std::string(name(isa)) + "vnni") best = &each;
+    if (each.table == &kernels_of(isa)) best = &each;
   }
   return *best;
 }

@@ -9,10 +9,10 @@
 
 namespace mtfa {
 
-// Kernels of one instruction set for 8-bit maps: VNNI's products are an addition to AVX2 and to AVX-512 that not every
-// machine has.
+// Kernels of one instruction set for 8-bit maps: VNNI's products are an addition to AVX2 and to AVX-512, and sdot and
+// usdot to NEON, that not every machine has.
 struct Int8Kernels {
-  std::string name;      // the instruction set's, with "vnni" behind it for the addition
+  std::string name;      // the instruction set's, with "vnni", "dot" or "i8mm" behind it for the addition
   std::string products;  // the instruction that multiplies
   const Kernels* table;  // the instruction set's
   TypedKernels<uint8_t> typed;

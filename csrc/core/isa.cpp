@@ -19,7 +19,7 @@ constexpr Isa kAll[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, 
 
 struct Machine {
   bool avx2 = false, avx512 = false, avx512bf16 = false, amx = false, neonbf16 = false;
-  bool avx_vnni = false, avx512_vnni = false;
+  bool avx_vnni = false, avx512_vnni = false, neon_dot = false, neon_i8mm = false;
 };
 
 #if defined(__x86_64__)
@@ -71,8 +71,11 @@ Machine detect() {
 }
 #elif defined(__aarch64__) && defined(__linux__)
 Machine detect() {
-  constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+  // HWCAP_ASIMDDP, HWCAP2_I8MM, HWCAP2_BF16, which older headers lack
+  constexpr unsigned long kDot = 1ul << 20, kI8mm = 1ul << 13, kBf16 = 1ul << 14;
   Machine machine;
+  machine.neon_dot = (getauxval(AT_HWCAP) & kDot) != 0;
+  machine.neon_i8mm = (getauxval(AT_HWCAP2) & kI8mm) != 0;
   machine.neonbf16 = (getauxval(AT_HWCAP2) & kBf16) != 0;
   return machine;
 }
@@ -123,6 +126,8 @@ Isa best_isa() { return available_isas().back(); }
 bool has_avx512_bf16() { return available(Isa::avx512bf16); }
 bool has_avx_vnni() { return machine().avx_vnni; }
 bool has_avx512_vnni() { return machine().avx512_vnni; }
+bool has_neon_dot() { return machine().neon_dot; }
+bool has_neon_i8mm() { return machine().neon_i8mm; }
 
 Isa parse_isa(const std::string& text) {
   if (text.empty()) return best_isa();

@@ -21,6 +21,8 @@ bool has_avx512_bf16();
 // 8-bit products beside AVX2 and beside AVX-512; avx512bf16 and amx always have them.
 bool has_avx_vnni();
 bool has_avx512_vnni();
+bool has_neon_dot();   // sdot
+bool has_neon_i8mm();  // usdot
 
 // The instruction set that MTFA_FAST_ISA=portable|avx2|avx512|amx forces (avx512: with bf16 where present), or
 // best_isa() where the variable is unset or empty. Throws std::invalid_argument, naming what is allowed, for anything

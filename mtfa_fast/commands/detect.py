@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -121,7 +121,7 @@ def detect(
         settings: dict[str, Any] = {"weights": file_digest(path), "engine": _arithmetic(detector), "format": format}
         settings["channel"] = channel
         settings |= {name: given for name, given in (("start", start), ("scores", scores)) if given}
-        settings |= {"decisions": [asdict(c) for c in decide(detector.config, threshold=levels).classes]}
+        settings |= {"decisions": [c.to_dict() for c in decide(detector.config, threshold=levels).classes]}
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     failed = len(found.problems)

@@ -81,7 +81,8 @@ def _engine(source: str) -> Iterator[Row]:
     )
     for c in weights.config.classes:
         score = f", score at least {c.minimum_score:g}" if c.minimum_score else ""
-        yield "class", f"{c.name}: probability > {c.threshold:g}, median over {c.filter_frames} frames{score}"
+        told = ", scores calibrated" if c.calibration else ""
+        yield "class", f"{c.name}: probability > {c.threshold:g}, median over {c.filter_frames} frames{score}{told}"
     explained = CpuEngine(weights).explain()
     for name, reason in explained.pop("reasons").items():
         explained[name] = reason

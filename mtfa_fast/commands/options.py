@@ -53,7 +53,8 @@ StartOption: TypeAlias = Annotated[
 
 # Of sets of recordings.
 SourcesOption: TypeAlias = Annotated[
-    str, Parameter(help="Folder with events/, backgrounds and cv_setup/, or a data set's root.")
+    str,
+    Parameter(help="Folder with events/CLASS/, backgrounds/ and, for tests, cv_setup/, or a data set's root."),
 ]
 SubsetOption: TypeAlias = Annotated[
     str | None, Parameter(help="Of the mixtures: devtrain, devtest, ... where there are several.")

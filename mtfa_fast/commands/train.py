@@ -41,7 +41,7 @@ MACHINE = Group("Machine", sort_key=4)
 def train(
     sources: Annotated[
         str,
-        Parameter(help="Folder with events/, backgrounds and cv_setup/, a data set's root, a pack, or mixtures."),
+        Parameter(help="Folder with events/CLASS/ and backgrounds/, a data set's root, a pack, or mixtures."),
     ],
     more_sources: Annotated[list[str] | None, Parameter(help="Further folders, joined.")] = None,
     /,

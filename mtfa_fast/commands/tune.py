@@ -24,6 +24,7 @@ from .outputs import OverwriteOption, require_writable
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..scoring.calibration import Fitted
     from ..scoring.tuning import Tuning
 
 
@@ -42,6 +43,10 @@ def tune(
     classes: ClassesOption = None,
     objective: Annotated[Literal["error_rate", "f1"], Parameter(help="What is to be best.")] = "error_rate",
     longest_filter: Annotated[int, Parameter(help="Median filters up to so many frames, odd.")] = 101,
+    only: Annotated[
+        Literal["decisions", "calibration"] | None,
+        Parameter(help="Choose the decisions alone, or fit the scores alone to the decisions that are there."),
+    ] = None,
     scores: Annotated[
         bool, Parameter(help="Also choose the score that an event must reach, in steps of 0.05 (not in the paper).")
     ] = False,
@@ -52,9 +57,10 @@ def tune(
     device: DeviceOption = "cpu",
     overwrite: OverwriteOption = False,
 ) -> int:
-    """Find the decisions with the best score, exactly, over all thresholds and filter lengths.
+    """Find the decisions with the best score, exactly, over all thresholds and filter lengths, and calibrate scores.
 
-    Use mixtures that the test does not use. Prints the choices; writes a weight file only with --output.
+    An event's score is then the share of such events that are right. Use mixtures that neither training nor the test
+    uses (a file of pool, for one). Prints the choices; writes a weight file only with --output.
     Exit code 1: some mixtures could not be read, and the choices are those of the others.
     """
     if output and not (Path(output).suffix == ".safetensors" and Path(output).absolute().parent.is_dir()):
@@ -65,8 +71,9 @@ def tune(
         only_with_a_folder({"--subset": subset})
     with usage_errors():
         from ..data.probabilities import ProbabilitySet
+        from ..scoring.calibration import calibrate
         from ..scoring.metrics import Criterion
-        from ..scoring.tuning import apply
+        from ..scoring.tuning import Tuning, apply, weights_of
         from ..scoring.tuning import tune as run
         from ..weights import find
         from .progress import bar
@@ -79,21 +86,61 @@ def tune(
             chosen = listed(mixtures, subset, classes)
             kept = run_detector(chosen, weights, options, [], jobs, Criterion(collar), {})[1]
             failed = len(chosen) - len(kept.recordings)
-        with bar() as progress:
-            tuning = run(
-                kept,
-                classes=classes,
-                longest_filter=longest_filter,
-                minimum_scores=[i / 20 for i in range(20)] if scores else [0.0],
-                objective=objective,
-                collar=collar,
-                progress=progress,
-            )
-        _show(kept.config, tuning)
+        fitted: tuple[Fitted, ...] = ()
+        if only == "calibration":
+            tuning = Tuning((), weights_of(kept.config, path).config)
+        else:
+            with bar() as progress:
+                tuning = run(
+                    kept,
+                    classes=classes,
+                    longest_filter=longest_filter,
+                    minimum_scores=[i / 20 for i in range(20)] if scores else [0.0],
+                    objective=objective,
+                    collar=collar,
+                    progress=progress,
+                )
+            _show(kept.config, tuning)
+        if only != "decisions":
+            fitted = calibrate(kept, tuning.config, classes=classes, criterion=Criterion(collar))
+            _show_calibration(fitted)
         if output:
-            apply(tuning, path, output)
+            apply(tuning, path, output, fitted=fitted)
             say(f"written to {output}")
     return 1 if failed else 0
+
+
+def _show_calibration(fitted: tuple[Fitted, ...]) -> None:
+    from rich.table import Table
+
+    from ..config import ClassConfig
+    from ..events.result import score_of
+    from ..scoring.calibration import LEAST_EVENTS
+
+    table = Table(title="Scores: the share of such events that are right")
+    for name in (
+        "class",
+        "fitted to",
+        "events",
+        "right",
+        "0.5 means",
+        "0.9 means",
+        "0.99 means",
+        "error before",
+        "after",
+        "by chance",
+    ):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for f in fitted:
+        name, right = f.label, int(f.before.right.sum())
+        if f.calibration is None:
+            say(f"{name}: {f.fitted_to} events, allowed: at least {LEAST_EVENTS}; its scores stay as they are")
+            continue
+        kind = ClassConfig(name, calibration=f.calibration)
+        means = (f"{score_of(kind, peak):.2f}" for peak in (0.5, 0.9, 0.99))
+        errors = (f.before.error, f.held_out.error, f.held_out.error_by_chance)
+        table.add_row(name, str(f.fitted_to), str(len(f.before)), str(right), *means, *(f"{e:.3f}" for e in errors))
+    show_table(table)
 
 
 def _show(before: Config, tuning: Tuning) -> None:

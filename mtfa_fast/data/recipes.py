@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arguments import require, require_int
 from .mixing import CLASSES, EBRS
-from .sources import BackgroundSource, EventSource, SourceSet, find_sources
+from .sources import BackgroundSource, EventSource, SourceSet, classes_of
 
 MIXTURE_SECONDS = 30.0
 MAX_MIXTURES = 10**6  # a class
@@ -81,15 +81,10 @@ def load_sources(folders: str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
     ``subset``: "devtrain" or "devtest" ("train", "test"). ValueError as of :meth:`SourceSet.join`.
     """
-    import yaml
-
-    name = {"train": "devtrain", "test": "devtest"}.get(subset, subset)
     roots = [folders] if isinstance(folders, str | os.PathLike) else folders
     names: list[str] = []
     for root in roots:
-        path = find_sources(root) / "cv_setup" / f"events_{name}.yaml"
-        listed: object = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
-        names += [str(key) for key in listed if str(key) not in names] if isinstance(listed, dict) else []
+        names += [name for name in classes_of(root, subset) if name not in names]
     order = [c for c in CLASSES if c in names] + [n for n in names if n not in CLASSES]
     return SourceSet.join(roots, subset, tuple(order) or CLASSES)
 

@@ -1,7 +1,8 @@
 """Isolated events and backgrounds of one split, read from a folder in the shape of DCASE 2017 Task 2.
 
 Two shapes are accepted: the official ``source_data`` (``events/<class>/``, ``bgs/``, ``cv_setup/``, also
-found below the data set's root) and the same with ``backgrounds/`` in place of ``bgs/``. Where a
+found below the data set's root) and the same with ``backgrounds/`` in place of ``bgs/``. A folder without ``cv_setup/``
+is one's own: all that lies there, for training (see :mod:`.own_recordings`). Where a
 ``metadata.csv`` with columns ``file`` and ``group`` or ``source_id`` lies beside them, it tells which files
 come from the same source, so that :meth:`SourceSet.cut` and :mod:`.folds` keep them together.
 """
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import files as audio
+from ..files import is_hidden
 from .mixing import CLASSES
 
 SPLITS = {"train": "devtrain", "test": "devtest"}
@@ -78,10 +80,10 @@ class SourceSet:
         if subset not in SPLITS.values():
             raise ValueError(f"split: got {split!r}, allowed: {', '.join((*SPLITS, *SPLITS.values()))}")
         origins = read_origins(root / "metadata.csv")
-        event_list = root / "cv_setup" / f"events_{subset}.yaml"
-        listed = _listed(event_list)
-        events = {label: _events(listed, label, root, origins, event_list) for label in classes}
-        backgrounds = _backgrounds(root, root / "cv_setup" / f"bgs_{subset}.yaml", origins)
+        event_list, background_list = _lists(root, subset)
+        listed = _own_events(root, classes) if event_list is None else _listed(event_list)
+        events = {label: _events(listed, label, root, origins, event_list or root / "events") for label in classes}
+        backgrounds = _backgrounds(root, background_list, origins)
         return cls(events, backgrounds, root, subset)
 
     @classmethod
@@ -96,10 +98,10 @@ class SourceSet:
             return cls.load(folders[0], split, classes)
         parts: list[SourceSet] = []
         for folder in folders:
-            root, subset = find_sources(folder), SPLITS.get(split, split)
+            root = find_sources(folder)
             if any(root.samefile(part.folder) for part in parts):
                 raise ValueError(f"sources: got {folder} twice, allowed: different folders")
-            names = _listed(root / "cv_setup" / f"events_{subset}.yaml")
+            names = classes_of(root, split)
             parts.append(cls.load(root, split, tuple(label for label in classes if label in names)))
         events = {label: tuple(e for part in parts for e in part.events.get(label, ())) for label in classes}
         missing = [label for label, found in events.items() if not found]
@@ -128,14 +130,46 @@ class SourceSet:
 
 
 def find_sources(folder: str | os.PathLike[str]) -> Path:
-    """The folder holding ``events/`` and ``cv_setup/``: ``folder`` itself or the official place below it."""
+    """The folder holding ``events/`` and ``cv_setup/`` or backgrounds: ``folder`` or the official place below it."""
     for below in _BELOW_ROOT:
         root = Path(folder) / below
-        if (root / "events").is_dir() and (root / "cv_setup").is_dir():
+        if (root / "events").is_dir() and any((root / name).is_dir() for name in ("cv_setup", "backgrounds", "bgs")):
             return root
     raise ValueError(
-        f"{folder}: no source folder, allowed: a folder holding events/ and cv_setup/, or a data set's root"
+        f"{folder}: no source folder, allowed: a folder holding events/ and cv_setup/ or backgrounds/, or a data set's "
+        "root"
     )
+
+
+def classes_of(folder: str | os.PathLike[str], split: str) -> tuple[str, ...]:
+    """The classes that a source folder lists for a split, none where it lists no event. ValueError for a bad list."""
+    root = find_sources(folder)
+    listed = _lists(root, SPLITS.get(split, split))[0]
+    if listed is None:
+        return tuple(sorted(p.name for p in (root / "events").iterdir() if p.is_dir() and not is_hidden(Path(p.name))))
+    return tuple(map(str, _listed(listed))) if listed.is_file() else ()
+
+
+def _lists(root: Path, subset: str) -> tuple[Path | None, Path | None]:
+    """Files that list events and backgrounds; None: all are taken, for training."""
+    lists = root / "cv_setup"
+    if lists.is_dir():
+        return lists / f"events_{subset}.yaml", lists / f"bgs_{subset}.yaml"
+    if subset != SPLITS["train"]:
+        raise ValueError(f"split: got {subset!r}, allowed: train, in {root}, which has no cv_setup/")
+    return None, None
+
+
+def _own_events(root: Path, classes: Sequence[str]) -> dict[str, Any]:
+    from .own_recordings import sounding
+
+    return {
+        label: [
+            {"audio_filename": str(path.relative_to(root / "events" / label)), "segment": sounding(path)}
+            for path in audio.sound_files(root / "events" / label)
+        ]
+        for label in classes
+    }
 
 
 @dataclass
@@ -213,11 +247,16 @@ def _events(
     return tuple(sources)
 
 
-def _backgrounds(root: Path, where: Path, origins: dict[str, Origin]) -> tuple[BackgroundSource, ...]:
-    entries = _read_yaml(where)
+def _backgrounds(root: Path, where: Path | None, origins: dict[str, Origin]) -> tuple[BackgroundSource, ...]:
+    folder = root / "bgs" if (root / "bgs").is_dir() else root / "backgrounds"
+    if where is None:
+        where = folder
+        paths = [path.relative_to(folder) for path in audio.sound_files(folder)]
+        entries: Any = [{"filepath": str(path), "classname": path.parent.name} for path in paths]
+    else:
+        entries = _read_yaml(where)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{where}: no backgrounds")
-    folder = root / "bgs" if (root / "bgs").is_dir() else root / "backgrounds"
     marks = read_screening(folder / "bg_screening.csv") or read_screening(root / "bg_screening.csv")
     sources = []
     for number, entry in enumerate(entries):

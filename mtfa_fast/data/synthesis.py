@@ -42,6 +42,7 @@ from .sources import BackgroundSource, EventSource, SourceAudio, SourceSet
 
 SAMPLE_RATE = 44_100
 MIXTURE_SAMPLES = int(MIXTURE_SECONDS * SAMPLE_RATE)
+MISSING_SAMPLES = SAMPLE_RATE // 100  # that a background may lack, as silence: coders of 30 s drop a few
 MAX_JOBS = 1024  # threads
 SEGMENT_TOLERANCE = 0.1  # seconds that a segment may reach beyond its file: the step of the official annotation
 
@@ -74,9 +75,9 @@ def mixture(
     off.
     """
     background = audio.background(what.background)
-    if len(background) < MIXTURE_SAMPLES:
+    if len(background) < MIXTURE_SAMPLES - MISSING_SAMPLES:
         raise ValueError(_too_short(what.background, len(background) / SAMPLE_RATE))
-    background = background[:MIXTURE_SAMPLES]
+    background = np.pad(background, (0, max(0, MIXTURE_SAMPLES - len(background))))[:MIXTURE_SAMPLES]
     recipe: Recipe = {
         "bg_path": what.background.name,
         "bg_classname": what.background.scene,
@@ -284,7 +285,7 @@ def _require_long_backgrounds(mixtures: Iterable[Draw]) -> None:
             info = soundfile.info(background.path)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{background.path}: cannot be read as audio ({error})") from None
-        if round(info.frames / info.samplerate * SAMPLE_RATE) < MIXTURE_SAMPLES:
+        if round(info.frames / info.samplerate * SAMPLE_RATE) < MIXTURE_SAMPLES - MISSING_SAMPLES:
             raise ValueError(_too_short(background, info.frames / info.samplerate))
 
 

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..config import Config
+from ..config import ClassConfig, Config
 
 
 @dataclass(frozen=True)
 class Event:
-    """One sound event: times in seconds from the start of the recording, score = its highest frame probability."""
+    """One sound event: times in seconds from the start of the recording.
+
+    ``score``: its highest frame probability, or what the class's calibration makes of it: the share of such events that
+    are right.
+    """
 
     label: str
     onset: float
@@ -58,12 +62,12 @@ class Result:
             self.probabilities, [c.threshold for c in classes], [c.filter_frames for c in classes]
         )
         found = []
-        for k, frames, score in zip(labels.tolist(), bounds.tolist(), peaks.tolist(), strict=True):
+        for k, frames, peak in zip(labels.tolist(), bounds.tolist(), peaks.tolist(), strict=True):
             # A run can bridge frames that are all NaN; a score stays a number, as JSON and sorting want it.
-            score = 0.0 if math.isnan(score) else score
-            if score >= np.float32(classes[k].minimum_score):
+            peak = 0.0 if math.isnan(peak) else peak
+            if peak >= np.float32(classes[k].minimum_score):
                 onset, offset = (min(frame * hop / rate, self.duration) for frame in frames)
-                found.append(Event(classes[k].name, onset, offset, score))
+                found.append(Event(classes[k].name, onset, offset, score_of(classes[k], peak)))
         return tuple(sorted(found, key=lambda e: (e.onset, e.offset)))
 
     def time_of(self, seconds: float) -> datetime | None:
@@ -91,6 +95,12 @@ class Result:
         """
         config = decide(self.config, threshold=threshold, filter_frames=filter_frames, minimum_score=minimum_score)
         return dataclasses.replace(self, config=config)
+
+
+def score_of(kind: ClassConfig, peak: float) -> float:
+    """The score of an event of a class whose highest probability is ``peak``, a float32."""
+    made = kind.calibration
+    return peak if made is None else _core.calibrated(peak, made.slope, made.offset)
 
 
 def decide(

@@ -7,7 +7,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def facts(weights: Weights, source: Source) -> dict[str, str]:
     return {
         "mtfa_fast.input": source,
         "mtfa_fast.config": json.dumps(config.to_dict()),
-        "mtfa_fast.classes": json.dumps([asdict(c) for c in config.classes]),
+        "mtfa_fast.classes": json.dumps([c.to_dict() for c in config.classes]),
         "mtfa_fast.frame_seconds": repr(config.features.frame_seconds),
     }
 

@@ -7,7 +7,6 @@ mean of the classes' error rates.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 import os
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import chosen, require_int
-from ..config import Config
+from ..config import ClassConfig, Config
 from ..data.annotations import by_name_of, read_annotations
 from ..data.layout import Mixture
 from ..data.probabilities import ProbabilitySet, Recording
@@ -100,7 +99,7 @@ def evaluate_probabilities(
         )
         for label in wanted
     }
-    decisions = {c.pop("name"): c for c in map(dataclasses.asdict, config.classes)}
+    decisions = {c.pop("name"): c for c in map(ClassConfig.to_dict, config.classes)}
     known = {"files_md5": _digest(r.name for r in kept.mixtures), "decisions": decisions}
     return Evaluation(scores, criterion, {**known, **(facts or {})})
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..events.result import Event
 from ..events.span import LabelledSpan
 from ..versions import versions
 from .metrics import ONSET_ONLY, Counts, Criterion, event_scores
+from .reliability import Outcomes, right_ones
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +22,8 @@ ScoredFile = tuple[str, Sequence[LabelledSpan], float | None, float]  # name, re
 @dataclass(frozen=True)
 class ClassScore:
     """One class. ``by_ebr``: only the mixtures with an event at that ratio (dB). ``false_alarms``: detections in the
-    ``empty_files`` recordings without an event of the class, ``empty_seconds`` long together (NaN: unknown)."""
+    ``empty_files`` recordings without an event of the class, ``empty_seconds`` long together (NaN: unknown).
+    ``outcomes``: of the detections' scores; None where they have none, as those of event lists."""
 
     counts: Counts
     files: int
@@ -28,6 +31,7 @@ class ClassScore:
     empty_files: int = 0
     empty_seconds: float = math.nan
     false_alarms: int = 0
+    outcomes: Outcomes | None = None
 
     @property
     def error_rate(self) -> float:
@@ -63,11 +67,18 @@ class Evaluation:
         """Mean of the classes' F1."""
         return _mean(s.f1 for s in self.classes.values())
 
+    @property
+    def outcomes(self) -> Outcomes | None:
+        """Of all classes' scores together; None where the detections have none."""
+        parts = [s.outcomes for s in self.classes.values() if s.outcomes is not None]
+        return Outcomes.join(parts) if parts else None
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; NaN becomes None."""
         return {
             "error_rate": _number(self.error_rate),
             "f1": _number(self.f1),
+            **(self.outcomes.to_dict() if self.outcomes else {}),
             "classes": {
                 label: {
                     **_rates(s.counts),
@@ -76,6 +87,7 @@ class Evaluation:
                     "empty_files": s.empty_files,
                     "false_alarms_in_empty_files": s.false_alarms,
                     "false_alarms_per_hour": _number(s.false_alarms_per_hour),
+                    **(s.outcomes.to_dict() if s.outcomes else {}),
                 }
                 for label, s in self.classes.items()
             },
@@ -100,6 +112,8 @@ class Evaluation:
         for ebr in ebrs:
             table.add_column(f"ER {ebr:+g} dB", justify="right")
         table.add_column("false alarms/h", justify="right")
+        if self.outcomes:
+            table.add_column("score error", justify="right")
         for label, s in self.classes.items():
             counts = (str(s.files), str(s.counts.reference))
             rates = (
@@ -109,7 +123,8 @@ class Evaluation:
                 str(s.counts.insertions),
             )
             at = (f"{s.by_ebr[e].error_rate:.3f}" if e in s.by_ebr else "-" for e in ebrs)
-            table.add_row(label, *counts, *rates, *at, _text(s.false_alarms_per_hour, ".1f"))
+            told = [_text(s.outcomes.error, ".3f")] if s.outcomes else []
+            table.add_row(label, *counts, *rates, *at, _text(s.false_alarms_per_hour, ".1f"), *told)
         if len(self.classes) > 1:
             scored = self.classes.values()
             means = (_mean(s.by_ebr[e].error_rate for s in scored if e in s.by_ebr) for e in ebrs)
@@ -123,6 +138,7 @@ class Evaluation:
                 "",
                 *(_text(m, ".3f") for m in means),
                 "",
+                *([_text(self.outcomes.error, ".3f")] if self.outcomes else []),
             )
         return table
 
@@ -152,7 +168,21 @@ def class_score(
         len(empty),
         math.fsum(seconds for _, seconds in empty),
         sum(len(found[name]) for name, _ in empty),
+        _outcomes(reference, found, criterion),
     )
+
+
+def _outcomes(
+    reference: Mapping[str, Sequence[LabelledSpan]], found: Mapping[str, Sequence[LabelledSpan]], criterion: Criterion
+) -> Outcomes | None:
+    scores, right = list[float](), list[bool]()
+    for name, events in found.items():
+        known = [e.score for e in events if isinstance(e, Event)]
+        if len(known) < len(events):
+            return None
+        scores += known
+        right += right_ones(reference[name], events, criterion).tolist()
+    return Outcomes.of(scores, right) if scores else None
 
 
 def _error_rate(counts: Counts) -> float:

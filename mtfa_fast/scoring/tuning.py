@@ -14,6 +14,7 @@ from ..config import Config
 from ..data.probabilities import ProbabilitySet
 from ..events.result import decide
 from ..weights import Weights
+from .calibration import Fitted, applied
 from .metrics import Counts
 from .threshold_search import Objective, References, best_range, ceilings, event_keys, inside, running_medians
 
@@ -80,19 +81,31 @@ def tune(
     return Tuning(tuple(choices), _decided(kept.config, choices))
 
 
-def apply(tuning: Tuning, weights: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> None:
-    """Write the tuned decisions into a weight file (``output``: into a copy of it).
+def apply(
+    tuning: Tuning,
+    weights: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    fitted: Iterable[Fitted] = (),
+) -> None:
+    """Write the tuned decisions, and calibrations, into a weight file (``output``: into a copy of it).
 
-    ValueError where the file is of other classes or features than the probabilities that were tuned.
+    ValueError where the file is of other classes or features than the probabilities that they come from.
     """
-    before = Weights.load(weights)
-    if before.config.class_names != tuning.config.class_names or before.config.features != tuning.config.features:
-        raise ValueError(
-            f"{os.fspath(weights)}: classes {', '.join(before.config.class_names)} or features differ from those of "
-            f"the probabilities ({', '.join(tuning.config.class_names)})"
-        )
-    config = _decided(before.config, tuning.choices)
+    before = weights_of(tuning.config, weights)
+    config = applied(_decided(before.config, tuning.choices), fitted)
     dataclasses.replace(before, config=config).save(weights if output is None else output)
+
+
+def weights_of(config: Config, weights: str | os.PathLike[str]) -> Weights:
+    """The weight file; ValueError where it is of other classes or features than the probabilities of ``config``."""
+    found = Weights.load(weights)
+    if found.config.class_names != config.class_names or found.config.features != config.features:
+        raise ValueError(
+            f"{os.fspath(weights)}: classes {', '.join(found.config.class_names)} or features differ from those of "
+            f"the probabilities ({', '.join(config.class_names)})"
+        )
+    return found
 
 
 def _decided(config: Config, choices: Iterable[Choice]) -> Config:

@@ -55,7 +55,8 @@ def train(config: TrainConfig, report: Callable[[dict[str, Any]], None] | None =
         raise ValueError(f"hard_share: got {config.hard_share}, allowed: 0 with several processes")
     chunks, validation, recordings = open_chunks(config, processes.device)
     if processes.rank == 0:
-        folder.begin(dataclasses.asdict(config) | {"recordings": recordings}, free=_PLACES)
+        settings = dataclasses.asdict(config) | {"config": config.config.to_dict(), "recordings": recordings}
+        folder.begin(settings, free=_PLACES)
     features = Features(config.config, processes.device)
     average = Average(net, config.average_decay)
     optimizer = torch.optim.Adam(

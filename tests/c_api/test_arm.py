@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from mtfa_fast.audio.features import log_mel
+from mtfa_fast.engine.cpu import CpuEngine
+from mtfa_fast.engine.quantization import calibrate
 from mtfa_fast.nn.convert import to_weights
 from tests.c_api.library import C99, Library, build
 from tests.engine.test_cpu import CASES, reference, relative_error
@@ -67,6 +69,31 @@ def test_every_kernel_errs_at_most_twice_as_much_as_stock_torch(case: str, proba
         assert said.split() == [isa, precision, "2"]
         usual = relative_error(reference(net, features, stock)[0], exact)
         assert relative_error(np.fromfile(out, np.float32).reshape(exact.shape), exact) <= 2 * usual, (isa, precision)
+
+
+def test_every_cpu_makes_the_same_8_bit_sums(probabilities: Path, arm: Library, tmp_path: Path) -> None:
+    """Plain code, sdot and usdot to the bit, and near enough to what Python's 8 bits on this machine answer."""
+    net = random_network(channels=48, bands=40, hidden=16)
+    rng = np.random.default_rng(7)
+    samples = (rng.standard_normal(net.config.features.hop * 40) * 0.1).astype(np.float32)
+    weights = to_weights(net)
+    weights = calibrate(weights, [log_mel(samples, net.config.features)])
+    weights.save(tmp_path / "net.safetensors")
+    samples.tofile(tmp_path / "samples.f32")
+    answers = {}
+    for cpu in ("cortex-a53", "neoverse-n1", "max"):
+        out = tmp_path / f"{cpu}.f32"
+        files = (tmp_path / "net.safetensors", tmp_path / "samples.f32", out)
+        assert emulated(cpu, probabilities, *files, "portable", "int8", 2).split() == ["portable", "int8", "2"]
+        answers[cpu] = np.fromfile(out, np.float32)
+    here = CpuEngine(weights, precision="int8").detect_wave(samples)
+    exact = CpuEngine(weights, precision="fp32").detect_wave(samples)
+    assert np.ptp(here) > 1e-3 and len({answer.tobytes() for answer in answers.values()}) == 1
+    assert relative_error(answers["max"].reshape(here.shape), here) <= 0.1 * relative_error(here, exact)
+    dumped = subprocess.run(
+        ["aarch64-linux-gnu-objdump", "-d", arm.file], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(f"\t{instruction}\t" in dumped for instruction in ("sdot", "usdot"))
 
 
 @pytest.mark.parametrize(("cpu", "isa", "precision"), [("cortex-a53", "portable", "fp32"), ("max", "neonbf16", "bf16")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 
 from mtfa_fast import Detector, _core
+from mtfa_fast.config import Calibration
 from mtfa_fast.engine.cpu import CpuEngine
 from mtfa_fast.weights import Weights, find
 from tests.c_api.library import ROOT, Library, best_isa
@@ -58,6 +60,20 @@ def test_ctypes_prints_the_same(library: Library) -> None:
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["babycry", "glassbreak", "gunshot"], done.stderr
     refused = subprocess.run([sys.executable, script, library.file, EXAMPLE, EXAMPLE], capture_output=True, text=True)
     assert refused.returncode == 1 and "not a safetensors file" in refused.stderr
+
+
+def test_calibrated_scores_are_pythons(library: Library, tmp_path: Path) -> None:
+    """A weight file's calibration changes the scores, and no event: minimum scores are of the probability."""
+    plain, path = Weights.load(WEIGHTS), tmp_path / "told.safetensors"
+    kinds = [dataclasses.replace(c, calibration=Calibration(0.5 + i, -1.0)) for i, c in enumerate(plain.config.classes)]
+    config = dataclasses.replace(plain.config, classes=tuple(kinds))
+    dataclasses.replace(plain, config=config).save(path)
+    events = Detector.from_pretrained(path)(EXAMPLE).events
+    script = ROOT / "examples" / "ctypes_detect.py"
+    done = subprocess.run([sys.executable, script, library.file, path, EXAMPLE], capture_output=True, text=True)
+    assert len(events) == 3, done.stderr
+    assert done.stdout == "".join(f"{e.onset:.2f}\t{e.offset:.2f}\t{e.label}\t{e.score:.3f}\n" for e in events)
+    assert [e.score for e in events] != [e.score for e in Detector.from_pretrained(WEIGHTS)(EXAMPLE)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])

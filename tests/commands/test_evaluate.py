@@ -6,12 +6,15 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from mtfa_fast import detector as detector_module
 from mtfa_fast.commands.cli import main
 from mtfa_fast.config import ClassConfig
+from mtfa_fast.data.annotations import Annotation
+from mtfa_fast.data.probabilities import ProbabilitySet, Recording
 from mtfa_fast.weights import Weights
 from tests.face import CONFIG, RATE, LoudnessEngine, knock, make_weights
 
@@ -192,3 +195,31 @@ def test_tuned_decisions_are_written_and_score_as_promised(folder: Path, capsys:
         assert main(["tune", *arguments, "--weights", "w.safetensors"]) == 2
         assert message in capsys.readouterr().err
     assert set(folder.iterdir()) == files
+
+
+def test_scores_alone_are_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng, recordings = np.random.default_rng(1), []
+    for i in range(60):
+        p = np.zeros((100, 2), np.float32)
+        p[20:30, 0] = peak = rng.uniform(0.61, 0.99)
+        events = (Annotation("loud", 0.4, 0.6),) if rng.random() < peak**3 else ()
+        recordings.append(Recording(f"{i}.wav", p, 2.0, events, "loud"))
+    ProbabilitySet(CONFIG, tuple(recordings)).save("kept.npz")
+    make_weights().save("w.safetensors")
+    assert main(["tune", "kept.npz", "--weights", "w.safetensors", "--only", "calibration", "-o", "t.safetensors"]) == 0
+    assert "60" in capsys.readouterr().out
+    told = Weights.load("t.safetensors").config.classes
+    assert told[0].calibration is not None and told[1] == CONFIG.classes[1]
+    assert dataclasses.replace(told[0], calibration=None) == CONFIG.classes[0]
+    assert main(["tune", "kept.npz", "--weights", "t.safetensors", "--only", "decisions", "-o", "d.safetensors"]) == 0
+    decided = Weights.load("d.safetensors").config.classes[0]
+    assert decided.calibration == told[0].calibration and decided.threshold != told[0].threshold
+    ProbabilitySet(CONFIG, tuple(recordings[:19])).save("few.npz")
+    assert main(["tune", "few.npz", "--weights", "w.safetensors", "--only", "calibration", "-o", "f.safetensors"]) == 0
+    assert "loud: 19 events, allowed: at least 20; its scores stay as they are" in capsys.readouterr().err
+    assert Weights.load("f.safetensors").config.classes[0].calibration is None
+    assert main(["tune", "kept.npz", "--only", "calibration"]) == 2  # of the shipped weights' classes
+    assert "differ from those of the probabilities (loud, audible)" in capsys.readouterr().err

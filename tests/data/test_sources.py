@@ -18,7 +18,7 @@ from mtfa_fast.data.distractors import Distractors
 from mtfa_fast.data.layout import Mixture
 from mtfa_fast.data.more_events import add_events
 from mtfa_fast.data.recorded import RecordedChunks, chunk_starts, cut_mixtures
-from mtfa_fast.data.sources import SourceAudio, SourceSet
+from mtfa_fast.data.sources import SourceAudio, SourceSet, classes_of
 from tests.source_folder import HORNS as SMALL
 from tests.source_folder import make_horns
 
@@ -171,3 +171,26 @@ def test_prefetch_hands_on_errors(folder: Path) -> None:
 
     with pytest.raises(ValueError, match="a file is gone"):
         list(prefetch(Broken(), range(3)))  # type: ignore[arg-type]
+
+
+def test_ones_own_folder_needs_no_lists(tmp_path: Path) -> None:
+    """Events from their first to their last sound, whatever silence or hum lies around them."""
+    rate, rng = 16_000, np.random.default_rng(0)
+    for name in ("events/bell/one", "events/bell/far/two", "events/.Trash/x", "backgrounds/yard"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        wave = 1e-3 * rng.standard_normal(3 * rate)
+        wave[rate : rate + 8_000] += np.sin(np.arange(8_000)) * np.exp(-np.arange(8_000) / 4_000)
+        soundfile.write(tmp_path / f"{name}.wav", 0.5 * wave, rate)
+    (tmp_path / "events" / "bell" / "._one.wav").write_bytes(b"\0\5\x16\7")
+    assert classes_of(tmp_path, "train") == ("bell",)
+    own = SourceSet.load(tmp_path, "train", ("bell",))
+    assert [e.path.stem for e in own.events["bell"]] == ["two", "one"] and own.backgrounds[0].path.stem == "yard"
+    for event in own.events["bell"]:
+        assert event.start == pytest.approx(1.0, abs=0.011) and 1.3 < event.end <= 1.511
+    with pytest.raises(ValueError, match=r"allowed: train, in .*, which has no cv_setup/"):
+        SourceSet.load(tmp_path, "test", ("bell",))
+    with pytest.raises(ValueError, match="no events of class 'dog'"):
+        SourceSet.load(tmp_path, "train", ("dog",))
+    soundfile.write(tmp_path / "events" / "bell" / "one.wav", np.zeros(rate), rate)
+    with pytest.raises(ValueError, match=r"one\.wav: is silent"):
+        SourceSet.load(tmp_path, "train", ("bell",))

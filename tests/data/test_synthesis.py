@@ -13,7 +13,7 @@ import yaml
 from mtfa_fast.data.annotations import read_annotations
 from mtfa_fast.data.recipes import MixtureParameters, draw, load_sources, read_recipes
 from mtfa_fast.data.sources import BackgroundSource, EventSource, SourceSet
-from mtfa_fast.data.synthesis import mixture, synthesize
+from mtfa_fast.data.synthesis import MISSING_SAMPLES, mixture, synthesize
 from tests.source_folder import CLASSES, NO_RECORDINGS, RATE, SHARED, make_sources
 
 SMALL = MixtureParameters(mixtures_per_class=6, seed=3)
@@ -39,8 +39,19 @@ def official_lists(events: int, backgrounds: int, known: dict[int, BackgroundSou
 class Silence:
     """Stands for audio that is not at hand, where only the recipe matters."""
 
+    def __init__(self, missing: int = 0) -> None:
+        self.missing = missing
+
     def background(self, source):
-        return np.zeros(30 * RATE, np.float32)
+        return np.zeros(30 * RATE - self.missing, np.float32)
+
+
+def test_a_coder_may_have_lost_some_samples():
+    drawn = draw(official_lists(3, 3, {}, "devtest"), MixtureParameters())["babycry"]
+    empty = next(d for d in drawn if d.event is None)
+    assert len(mixture(empty, Silence(MISSING_SAMPLES), "devtest")[0]) == 30 * RATE
+    with pytest.raises(ValueError, match=r"background of 29\.990 s, allowed: at least 30 s"):
+        mixture(empty, Silence(MISSING_SAMPLES + 1), "devtest")
 
 
 def test_the_official_parameters_have_the_official_hash():

@@ -1,4 +1,4 @@
-// The 3x3 convolution of 8-bit maps of each instruction set; compiled once more for those whose VNNI is an addition.
+// The 3x3 convolution of 8-bit maps of each instruction set; compiled once more for what is an addition to one.
 #include "core/kernels/rows_int8.h"
 #include "core/kernels/winograd_int8.h"
 

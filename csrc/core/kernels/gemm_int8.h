@@ -7,13 +7,15 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)
+#include <arm_neon.h>
 #endif
 
 namespace mtfa {
 namespace MTFA_ISA_NAMESPACE {
 
 // Rows of a tile: sums, two vectors of weights, one broadcast and, without VNNI, what a product takes between.
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)
 constexpr int kInt8TileRows = 8;
 #else
 constexpr int kInt8TileRows = 4;
@@ -46,6 +48,18 @@ MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
 MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
   const __m256i pairs = _mm256_maddubs_epi16(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w));
   return sum + reinterpret_cast<VecI>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
+  return vusdotq_s32(sum, reinterpret_cast<uint8x16_t>(x), reinterpret_cast<int8x16_t>(w));
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+// Both factors have signs: x - 128, and what that takes away, 128 times the weights, which all rows share.
+MTFA_INLINE VecI dot4(VecI sum, VecI x, VecI w) {
+  const int8x16_t centred = vreinterpretq_s8_u8(veorq_u8(reinterpret_cast<uint8x16_t>(x), vdupq_n_u8(128)));
+  const int8x16_t weights = reinterpret_cast<int8x16_t>(w), half = vdupq_n_s8(64);
+  const int32x4_t taken = vdotq_s32(vdotq_s32(vdupq_n_s32(0), half, weights), half, weights);
+  return vdotq_s32(sum, centred, weights) + taken;
 }
 #else
 // By bytes of 32-bit lanes: with shifts alone every instruction set's vectors can do it.

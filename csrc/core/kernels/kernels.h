@@ -137,11 +137,17 @@ MTFA_DECLARE_KERNELS(avx512bf16)
 MTFA_DECLARE_KERNELS(amx)
 MTFA_DECLARE_KERNELS(neonbf16)
 #undef MTFA_DECLARE_KERNELS
-// What VNNI adds to two of them.
+// What VNNI adds to two of them, and what ARM64's own 8-bit products add to NEON.
 namespace avx2vnni {
 void conv3x3_int8(const ConvRows<uint8_t>&);
 }
 namespace avx512vnni {
+void conv3x3_int8(const ConvRows<uint8_t>&);
+}
+namespace neondot {
+void conv3x3_int8(const ConvRows<uint8_t>&);
+}
+namespace neoni8mm {
 void conv3x3_int8(const ConvRows<uint8_t>&);
 }
 
