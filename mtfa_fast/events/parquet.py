@@ -7,7 +7,7 @@ file     string                the recording, as it was named
 onset    float64               seconds from its start
 offset   float64
 label    string
-score    float32               the event's highest probability
+score    float32               as :class:`Event` has it
 time     timestamp[us]         of the onset, as the recorder's clock showed it; null where none is known
 utc      timestamp[us, UTC]    the same moment, where the clock's zone is known, else null
 ======== ===================== =========================================================================
