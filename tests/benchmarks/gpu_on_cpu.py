@@ -1,6 +1,6 @@
 """The GPU benchmarks on a CPU: short clips, a small network, Triton's interpreter, the CUDA library for CPUs.
 
-    TRITON_INTERPRET=1 python -m tests.benchmarks.gpu_on_cpu OUT
+    python -m tests.benchmarks.gpu_on_cpu OUT
 
 runs gpu.sh from end to end this way, twice: as it is, and with a candidate that raises, a rival that cannot be captured
 and a step that never ends. By hand, because it takes minutes. Exit code 1: the second run lacks a row of the first
@@ -33,7 +33,8 @@ from tests.networks import random_network
 ROOT = Path(__file__).resolve().parents[2]
 FAILURES = "MTFA_FAILURES"  # set for the run that has them
 PYTHON = """#!/bin/bash
-# The Python of gpu.sh: it says that it has a GPU, and measures on the CPU.
+# The Python of gpu.sh: it says that it has a GPU, and measures on the CPU. The script takes the interpreter away.
+export TRITON_INTERPRET=1
 case "$*" in
   "-c "*is_available*) exit 0 ;;
   "-m benchmarks.gpu_kernels "*) exec {python} -m tests.benchmarks.gpu_on_cpu --measure {library} "${{@:3}}" ;;
@@ -63,9 +64,9 @@ def small_network(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(gpu_network, name, value)
 
 
-def small_kernels(patch: pytest.MonkeyPatch) -> None:
-    """With the CUDA library for CPUs in the real one's place."""
-    sizes = {"DEVICE": "cpu", "FRAMES": 8, "BANDS": 8, "CHUNK": 2, "BATCH": 2, "COPIED": 64, "SQUARE": 8}
+def small_kernels(patch: pytest.MonkeyPatch, side: int = 8) -> None:
+    """With the CUDA library for CPUs in the real one's place, and maps of ``side`` frames and bands."""
+    sizes = {"DEVICE": "cpu", "FRAMES": side, "BANDS": side, "CHUNK": 2, "BATCH": 2, "COPIED": 64, "SQUARE": 8}
     for module in (gpu_kernels, gpu_gru):
         for name, value in sizes.items():
             if hasattr(module, name):
@@ -103,7 +104,7 @@ def measure(path: str) -> None:
     patch = pytest.MonkeyPatch()
     small_rows(patch)
     small_network(patch)
-    small_kernels(patch)
+    small_kernels(patch, 24)  # the block's step takes an eighth, of which two rows are edges
     loaded = library.open_library(Path(path))
     assert isinstance(loaded, ctypes.CDLL), loaded
     take_place(patch, loaded)
