@@ -27,6 +27,7 @@ from mtfa_fast.backends.cuda import bigru, library, residual_block
 from mtfa_fast.backends.support import Support
 from mtfa_fast.nn.convert import to_weights
 from mtfa_fast.ops._dispatch import Table
+from tests.backends import interpreter_patch
 from tests.backends.cuda_on_cpu import CUDA, compile_for_cpu, take_place
 from tests.networks import random_network
 
@@ -101,6 +102,7 @@ def inject(patch: pytest.MonkeyPatch) -> None:
 
 def measure(path: str) -> None:
     """gpu_kernels.py on the CPU; the command line behind ``path`` is its own."""
+    interpreter_patch.apply()
     patch = pytest.MonkeyPatch()
     small_rows(patch)
     small_network(patch)
