@@ -35,26 +35,28 @@ void SpillFile::fail(const char* doing, int code) const {
                              " for frames that do not fit in memory; TMPDIR names another folder)");
 }
 
+template <class Call>
+void SpillFile::whole(Call call, const char* doing, int at_the_end, int64_t count, int64_t position) const {
+  const int64_t size = count * static_cast<int64_t>(sizeof(float));
+  const int64_t start = position * static_cast<int64_t>(sizeof(float));
+  for (int64_t at = 0; at < size;) {
+    const ssize_t done = call(at, static_cast<size_t>(size - at), start + at);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) fail(doing, done < 0 ? errno : at_the_end);
+    at += done;
+  }
+}
+
 void SpillFile::write(const float* from, int64_t count, int64_t position) {
   const char* data = reinterpret_cast<const char*>(from);
-  int64_t left = count * static_cast<int64_t>(sizeof(float)), at = position * static_cast<int64_t>(sizeof(float));
-  while (left > 0) {
-    const ssize_t done = pwrite(file_, data, static_cast<size_t>(left), at);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) fail("writing", done < 0 ? errno : ENOSPC);
-    data += done, at += done, left -= done;
-  }
+  whole([&](int64_t at, size_t size, off_t place) { return pwrite(file_, data + at, size, place); }, "writing", ENOSPC,
+        count, position);
 }
 
 void SpillFile::read(float* to, int64_t count, int64_t position) const {
   char* data = reinterpret_cast<char*>(to);
-  int64_t left = count * static_cast<int64_t>(sizeof(float)), at = position * static_cast<int64_t>(sizeof(float));
-  while (left > 0) {
-    const ssize_t done = pread(file_, data, static_cast<size_t>(left), at);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) fail("reading", done < 0 ? errno : EIO);
-    data += done, at += done, left -= done;
-  }
+  whole([&](int64_t at, size_t size, off_t place) { return pread(file_, data + at, size, place); }, "reading", EIO,
+        count, position);
 }
 
 SpilledRecurrent::SpilledRecurrent(std::shared_ptr<const RecurrentWeights> weights, const std::string& folder)

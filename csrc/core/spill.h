@@ -38,6 +38,9 @@ class SpillFile {
   void read(float* to, int64_t count, int64_t position) const;
 
  private:
+  // `call` again until it has done all, from byte to byte.
+  template <class Call>
+  void whole(Call call, const char* doing, int at_the_end, int64_t count, int64_t position) const;
   [[noreturn]] void fail(const char* doing, int code) const;
   const std::string folder_;
   int file_;
