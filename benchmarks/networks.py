@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.contest import Contest
-from benchmarks.tables import NOTHING, Results, base_rows, cells_of_time, time_of
+from benchmarks.tables import NOTHING, Results, cells_of_time, ranking, time_of
 from mtfa_fast import _core
 from mtfa_fast.config import Config
 from mtfa_fast.measuring.contestants import Contestant, Ours
@@ -61,24 +61,15 @@ def shipped_table(results: Results, scores: dict[str, Any] | None, config: Confi
 def _shipped_lines(
     rows: list[Row], judged: dict[str, Any], section: dict[str, Any], scores: dict[str, Any] | None, config: Config
 ) -> Iterator[str]:
-    bases = base_rows(rows)
     channels = rows[0].part.rpartition(", ")[2]
     columns = ["whole network", "times real time", "error", "ER", "F1 %", "same events"]
-    columns += [f"to our {base.precision}" for base in bases]
-    yield f"| the shipped network, {channels} | {' | '.join(columns)} |"
-    yield f"| --- |{' ---: |' * len(columns)}"
-    for row in sorted(rows, key=lambda row: row.times.median if row.times else float("inf")):
-        name = f"**{row.name}**" if is_ours(row) else row.name
-        if row.times is None or row.check is None:
-            yield f"| {name} | {row.refused} |{' |' * (len(columns) - 1)}"
-            continue
-        cells = cells_of_time(row, config)
-        if score := judged.get(row.name):
-            cells += [f"{score['error_rate']:.3f}", f"{100 * score['f1']:.1f}", f"{score['identical']}"]
-        else:
-            cells += [NOTHING] * 3
-        cells += [str((base.ratio(row) if row is not base else None) or NOTHING) for base in bases]
-        yield f"| {name} | {' | '.join(cells)} |"
+
+    def cells(row: Row) -> list[str]:
+        score = judged.get(row.name)
+        scored = [f"{score['error_rate']:.3f}", f"{100 * score['f1']:.1f}", f"{score['identical']}"] if score else None
+        return cells_of_time(row, config) + (scored or [NOTHING] * 3)
+
+    yield from ranking(f"the shipped network, {channels}", columns, rows, cells)
     yield ""
     note = (
         f"*{section['device']}, {section['threads']} threads, {section['date'][:10]}, commit {section['commit']}. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +107,34 @@ def _network(results: Results, config: Config) -> Iterator[str]:
     peaks = results.headline["rooflines"]
     parts = {part: {row.name: row for row in results.rows("stages", part)} for part in ("trunk", "recurrent")}
     seconds = rows[0].frames * config.features.frame_seconds
-    bases = base_rows(rows)
     columns = ["convolutions", "recurrent part", "whole network", "times real time", "of peak", "error"]
-    columns += [f"to our {base.precision}" for base in bases]
-    yield f"| {seconds:.0f} s as {rows[0].frames} x {config.features.mel_bands} spectrogram | {' | '.join(columns)} |"
+
+    def cells(row: Row) -> list[str]:
+        found = [time_of(parts[part].get(row.name)) for part in parts] + cells_of_time(row, config)
+        reached = of_peak(row, peaks, config)
+        found.insert(-1, NOTHING if math.isnan(reached) else f"{reached:.0%}")
+        return found
+
+    title = f"{seconds:.0f} s as {rows[0].frames} x {config.features.mel_bands} spectrogram"
+    yield from ranking(title, columns, rows, cells, before=len(parts))
+
+
+def ranking(
+    title: str, columns: list[str], rows: list[Row], cells: Callable[[Row], list[str]], *, before: int = 0
+) -> Iterator[str]:
+    """Contestants by their time, ours in bold, each compared with our own in the end; ``before``: columns that stay
+    empty before the words of one that was refused."""
+    bases = base_rows(rows)
+    columns = columns + [f"to our {base.precision}" for base in bases]
+    yield f"| {title} | {' | '.join(columns)} |"
     yield f"| --- |{' ---: |' * len(columns)}"
     for row in sorted(rows, key=lambda row: row.times.median if row.times else float("inf")):
         name = f"**{row.name}**" if is_ours(row) else row.name
         if row.times is None or row.check is None:
-            yield f"| {name} | | | {row.refused} |{' |' * (len(columns) - 3)}"
+            yield f"| {name} |{' |' * before} {row.refused} |{' |' * (len(columns) - before - 1)}"
             continue
-        cells = [time_of(parts[part].get(row.name)) for part in parts] + cells_of_time(row, config)
-        reached = of_peak(row, peaks, config)
-        cells.insert(-1, NOTHING if math.isnan(reached) else f"{reached:.0%}")
-        cells += [str((base.ratio(row) if row is not base else None) or NOTHING) for base in bases]
-        yield f"| {name} | {' | '.join(cells)} |"
+        ratios = [str((base.ratio(row) if row is not base else None) or NOTHING) for base in bases]
+        yield f"| {name} | {' | '.join(cells(row) + ratios)} |"
 
 
 def base_rows(rows: list[Row]) -> list[Row]:
