@@ -142,7 +142,9 @@ def test_scores_are_the_probabilities(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_scores_are_read_by_sed_scores_eval(folder: Path) -> None:
-    evaluation = pytest.importorskip("sed_scores_eval", reason="sed_scores_eval is not installed")
+    evaluation = pytest.importorskip(
+        "sed_scores_eval", reason="no sed_scores_eval (pip install sed_scores_eval, which compiles; .ci/run does)"
+    )
     assert detect("in", "-o", "all.csv", "--scores", "scores") == 0
     scores = evaluation.io.read_sed_scores("scores")
     assert list(scores) == ["20240131_235959", "a"] and scores["a"].shape == (101, 4)
