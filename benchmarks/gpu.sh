@@ -111,7 +111,7 @@ device_tests() {
   local parallel=()
   "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 4) # what takes time is compiling
   "$python" -m pytest -q ${parallel[@]+"${parallel[@]}"} --tb=short --continue-on-collection-errors -m 'not gpu' -k "${1:-}" \
-    tests/backends/test_network_kernels.py tests/engine/test_gpu_engine.py tests/engine/test_gpu_running.py tests/ops/test_ops.py
+    tests/backends/test_network_kernels.py tests/engine/test_gpu_engine.py tests/engine/test_gpu_running.py tests/engine/test_gpu_blocks.py tests/ops/test_ops.py
 }
 
 # Without a cache a kernel that leaves its memory is likelier to fault than to read a neighbour's. Graphs need the cache.

@@ -46,3 +46,7 @@ def by_log_mel(
     stream = _core.LiveStream(engine._engine, chunk, look_ahead)
     parts = [stream.push_log_mel(part, log_mel.shape[1], engine.threads) for part in np.split(log_mel, cuts)]
     return np.concatenate([*parts, stream.finish(engine.threads)])
+
+
+class CompilationError(Exception):
+    """Of no kind that torch raises, as Triton's."""
