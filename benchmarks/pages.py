@@ -25,6 +25,7 @@ from mtfa_fast.weights import Weights
 ROOT = Path(__file__).resolve().parents[1]
 EARLIER = RESULTS.parent / "earlier"
 SCORES = RESULTS / "rare-events.json"  # of the shipped weights, by mtfa-fast evaluate
+STREAMS = RESULTS / "live-streams.json"  # by benchmarks.live
 TABLE1 = RESULTS / "table1.json"  # by mtfa-fast experiment table1
 WIDTH = 120  # columns of a page's lines, tables apart
 
@@ -44,6 +45,7 @@ def pages(results: Results) -> Iterator[tuple[Path, str]]:
         },
         "docs/experiments.md": {"table1": markdown(experiments[0]), "budgets": budgets(experiments)},
         "docs/performance.md": {"instruction sets": instruction_set_table(_last(results, "instruction_sets"))},
+        "docs/live.md": {"streams": streams_text(read(STREAMS))},
         "docs/embedding.md": {"training step": training_step(_last(results, "training"))},
     }
     for name, marks in contents.items():
@@ -136,6 +138,19 @@ def training_step(results: Results) -> str:
         f"- A training step of the paper's network, channels-last, {chunks} frames, forward, backward and Adam, plain "
         f"and fast: {', '.join(clauses)}\n  ({section['device']}, {section['threads']} threads; "
         "`python -m benchmarks.run --only training`).\n"
+    )
+
+
+def streams_text(found: dict[str, Any]) -> str:
+    """Many live streams at once: together as fast as they can, and in real time."""
+    live = found["at_real_time"]
+    return (
+        f"On {found['device']} ({found['threads']} threads, {found['precision']}, {found['isa']}), {found['streams']} "
+        f"streams of the paper's network together are {found['live_times_real_time']:.0f} times as fast as real time, "
+        f"{found['share']:.0%} of what recordings get: smaller groups of rows and a backward direction that runs over "
+        f"its look-ahead again cost the rest. {live['streams']} streams at once in real time, pushed a tenth of a "
+        f"second at a time, answer {live['median_milliseconds']:.0f} ms after their sound is there in the median and "
+        f"{live['p99_milliseconds']:.0f} ms in 99 of 100 cases (`benchmarks.live streams`).\n"
     )
 
 

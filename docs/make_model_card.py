@@ -91,8 +91,8 @@ def places_text(scores: dict[str, Any]) -> str:
     heard = scores["background"]
     rates = ", ".join(f"{name} {rate:.1f}" for name, rate in heard["false_alarms_per_hour"].items())
     return (
-        f"On {60 * heard['hours']:.0f} minutes of {len(heard['places'])} places without any event, which training did not "
-        f"hear but decisions were chosen on,\nfalse alarms an hour: {rates}.\n"
+        f"On {60 * heard['hours']:.0f} minutes of {len(heard['places'])} places without any event, which training did "
+        f"not hear but decisions were chosen on,\nfalse alarms an hour: {rates}.\n"
     )
 
 
