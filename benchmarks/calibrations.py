@@ -16,19 +16,18 @@ isotonic     the best rising steps, lines between their middles
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.decisions import folds
+from benchmarks.out_of_fold import command, folds
 from mtfa_fast.config import Config
 from mtfa_fast.data.probabilities import ProbabilitySet
 from mtfa_fast.events.result import decide
-from mtfa_fast.files import write_json
 from mtfa_fast.scoring.calibration import fit, peaks, told
 from mtfa_fast.scoring.reliability import Outcomes
 
@@ -82,24 +81,19 @@ def compare(kept: ProbabilitySet) -> dict[str, Any]:
     return {"mixtures": len(kept.mixtures), "rows": rows}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kept", help="file of mtfa-fast pool or evaluate --keep")
-    parser.add_argument("--output", help="JSON file")
-    options = parser.parse_args(arguments)
-    found = compare(ProbabilitySet.load(options.kept))
+def table(found: dict[str, Any]) -> Iterator[str]:
     rows = found["rows"]
     labels = list(rows["probability"]["classes"])
     heads = ["way", "events", "error", "by chance", "log loss", *labels]
-    print(f"| {' | '.join(heads)} |\n| --- |{' ---: |' * (len(heads) - 1)}")
+    yield f"| {' | '.join(heads)} |"
+    yield f"| --- |{' ---: |' * (len(heads) - 1)}"
     for way, row in rows.items():
         cells = [f"{row[name]:.3f}" for name in ("error", "by_chance", "log_loss")]
         cells += [f"{row['classes'][label]:.3f}" for label in labels]
-        print(f"| {way} | {row['events']} | {' | '.join(cells)} |")
-    if options.output:
-        write_json(options.output, found)
-    return 0
+        yield f"| {way} | {row['events']} | {' | '.join(cells)} |"
 
+
+main = partial(command, __doc__, compare, table)
 
 if __name__ == "__main__":
     sys.exit(main())

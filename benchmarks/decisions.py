@@ -23,19 +23,18 @@ change points, peak  the same with a threshold on the highest probability inside
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.out_of_fold import command, folds
 from mtfa_fast import _core
 from mtfa_fast.data.probabilities import ProbabilitySet, Recording
-from mtfa_fast.files import write_json
 
 Ints, Floats = NDArray[np.int64], NDArray[np.float32]
 LOW = np.array([0.02, 0.05, *np.arange(0.1, 0.96, 0.05), 0.98], np.float32)
@@ -43,7 +42,7 @@ HIGH = np.array([0.0, *np.arange(0.1, 0.96, 0.05), 0.98, 0.99, 0.995, 0.999], np
 PAPER, FILTERS = 27, (1, 9, 15, 21, 27, 35, 45, 61)
 STEPS = (7, 15, 25, 41)  # frames on each side of a change
 JOINS = (0.0, 0.3, 0.5, 0.7)  # two events are one where all between them is above so much of the weaker one's mean
-COLLAR, FOLDS, DRAWS, GAP = 0.5, 4, 2_000, 64
+COLLAR, DRAWS, GAP = 0.5, 2_000, 64
 WAYS = ("threshold", "filter", "score", "score, filter", "filtered score", "change points", "change points, peak")
 
 
@@ -179,11 +178,6 @@ def held_out(found: Errors, fold: Ints) -> tuple[Ints, list[str]]:
     return errors, chosen
 
 
-def folds(recordings: Sequence[Recording]) -> Ints:
-    names = [re.match(r"fold(\d+)/", r.name) for r in recordings]
-    return np.array([int(found[1]) if found else i % FOLDS for i, found in enumerate(names)])
-
-
 def compare(kept: ProbabilitySet) -> dict[str, Any]:
     labels = [label for label in kept.config.class_names if any(r.events for r in kept.of_class(label))]
     rows: dict[str, dict[str, Any]] = {way: {"classes": {}} for way in WAYS}
@@ -207,25 +201,20 @@ def compare(kept: ProbabilitySet) -> dict[str, Any]:
     return {"mixtures": len(kept.mixtures), "rows": rows}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kept", help="file of mtfa-fast pool or evaluate --keep")
-    parser.add_argument("--output", help="JSON file")
-    options = parser.parse_args(arguments)
-    found = compare(ProbabilitySet.load(options.kept))
+def table(found: dict[str, Any]) -> Iterator[str]:
     labels = list(found["rows"][WAYS[0]]["classes"])
-    print(f"| way | {' | '.join(labels)} | mean ER | to threshold | 90 % |\n| --- |{' ---: |' * (len(labels) + 3)}")
+    yield f"| way | {' | '.join(labels)} | mean ER | to threshold | 90 % |"
+    yield f"| --- |{' ---: |' * (len(labels) + 3)}"
     for way, row in found["rows"].items():
         rates = [f"{row['classes'][label]['error_rate']:.3f}" for label in labels]
         low, high = row["spread"]
-        print(
+        yield (
             f"| {way} | {' | '.join(rates)} | {row['error_rate']:.3f} | {row['difference']:+.3f} "
             f"| {low:+.3f} to {high:+.3f} |"
         )
-    if options.output:
-        write_json(options.output, found)
-    return 0
 
+
+main = partial(command, __doc__, compare, table)
 
 if __name__ == "__main__":
     sys.exit(main())

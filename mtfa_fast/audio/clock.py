@@ -42,9 +42,16 @@ def start_of(path: str | os.PathLike[str]) -> datetime | None:
     if not os.path.isfile(path):  # a pipe can be read once, and its name is nobody's clock
         return None
     with suppress(OSError), open(path, "rb") as file:
-        if found := from_header(file, os.fstat(file.fileno()).st_size):
-            return found
+        return start_of_open(file, os.fstat(file.fileno()).st_size, path)
     return from_name(path)
+
+
+def start_of_open(file: BinaryIO, size: int, name: str | os.PathLike[str]) -> datetime | None:
+    """The same of a recording of ``size`` bytes that is open, wherever it lies."""
+    with suppress(OSError):
+        if found := from_header(file, size):
+            return found
+    return from_name(name)
 
 
 def from_header(file: BinaryIO, size: int) -> datetime | None:

@@ -6,7 +6,6 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -130,7 +129,7 @@ class Worker:
                 yield row, _reason(answer, name), _without(name, warned)
             else:
                 if not isinstance(file, str):
-                    answer = dataclasses.replace(answer, start=_start(file, row["size"], name))
+                    answer = dataclasses.replace(answer, start=clock.start_of_open(file, row["size"], name))
                 yield row, answer, _without(name, warned)
             if not isinstance(file, str):
                 file.close()
@@ -144,14 +143,6 @@ class Worker:
 def _is_done(row: dict[str, Any], before: dict[str, Any] | None) -> bool:
     """Whether the recording as it was listed is the one that was heard."""
     return before is not None and before["error"] is None and all(row[k] == before[k] for k in ("size", "changed"))
-
-
-def _start(file: BinaryIO, size: int, name: str) -> Any:
-    """When it began, as the detector says it of a file that has a path."""
-    with suppress(OSError):
-        if found := clock.from_header(file, size):
-            return found
-    return clock.from_name(name)
 
 
 def _reason(error: Exception, name: str) -> str:

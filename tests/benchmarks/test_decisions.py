@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import calibrations, decisions
+from benchmarks.out_of_fold import folds
 from mtfa_fast.config import ClassConfig, Config
 from mtfa_fast.data.annotations import Annotation
 from mtfa_fast.data.probabilities import ProbabilitySet, Recording
@@ -78,3 +79,9 @@ def test_calibrations_are_judged_on_other_folds(capsys: pytest.CaptureFixture[st
     assert rows["logistic"]["error"] < rows["probability"]["error"]
     assert rows["logistic"] == rows["shown"] != rows["isotonic"]  # no minimum score here
     assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_recordings_of_one_network_are_dealt_out() -> None:
+    named = [Recording(f"fold1/a/{i}", np.zeros((1, 1), np.float32), 0.02) for i in range(6)]
+    assert folds(named).tolist() == [0, 1, 2, 3, 0, 1]
+    assert folds(made(6).recordings).tolist() == [1, 1, 2, 2, 3, 3]
